@@ -1,0 +1,3 @@
+//! Entry of the `stack` binary.
+
+fn main() {}

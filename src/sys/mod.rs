@@ -1,0 +1,2 @@
+//! Every `unsafe` block and raw system call of the project, one file per subject. Knows no containers.
+#![allow(unsafe_code)]
