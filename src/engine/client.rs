@@ -1,0 +1,94 @@
+//! A command's connection to a project's supervisor, which it starts where none runs.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use fs_err as fs;
+use rustix::fs::{Mode, OFlags};
+
+use super::control::{Reply, Request};
+use super::paths::Paths;
+use crate::sys::frame::AsyncFrames;
+
+/// A connection that carries one request and its replies.
+#[derive(Debug)]
+pub struct Client {
+    frames: AsyncFrames,
+}
+
+impl Client {
+    /// Connects to the project's supervisor; none if none runs. Needs a running tokio runtime.
+    pub fn connect(paths: &Paths, project: &str) -> io::Result<Option<Self>> {
+        match connect_socket(&paths.control_socket(project)) {
+            Ok(socket) => Ok(Some(Self { frames: AsyncFrames::from_std(socket)? })),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Connects to the project's supervisor, or starts one and talks to it at once.
+    pub fn connect_or_spawn(paths: &Paths, project: &str) -> io::Result<Self> {
+        if let Some(client) = Self::connect(paths, project)? {
+            return Ok(client);
+        }
+        paths.prepare(project)?;
+        let (ours, theirs) = UnixStream::pair()?;
+        spawn_supervisor(paths, project, Some(theirs.into()))?;
+        Ok(Self { frames: AsyncFrames::from_std(ours)? })
+    }
+
+    /// Sends the request.
+    pub async fn request(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.frames.send(&serde_json::to_vec(request)?, fds).await
+    }
+
+    /// The next reply; none when the supervisor has ended.
+    pub async fn next(&self) -> io::Result<Option<(Reply, Vec<OwnedFd>)>> {
+        let Some(frame) = self.frames.recv().await? else { return Ok(None) };
+        Ok(Some((serde_json::from_slice(&frame.bytes)?, frame.fds)))
+    }
+}
+
+/// Starts a supervisor in a session of its own; `client` is its first connection.
+///
+/// It leaves the caller's session, so that neither Ctrl-C nor the end of the terminal reaches it.
+pub(crate) fn spawn_supervisor(paths: &Paths, project: &str, client: Option<OwnedFd>) -> io::Result<()> {
+    let log =
+        fs::OpenOptions::new().create(true).append(true).open(paths.project_run(project).join("supervisor.log"))?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("stack").args(supervisor_args(paths, project)).current_dir("/").env_clear().process_group(0);
+    for name in ["STACK_FAULT", "RUST_BACKTRACE"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.stdin(client.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::null()).stderr(log.into_file());
+    command.spawn().map(drop)
+}
+
+/// The supervisor's arguments, also what the shim starts it again with.
+pub(crate) fn supervisor_args(paths: &Paths, project: &str) -> Vec<String> {
+    let mut args = vec!["__supervisor".to_owned(), project.to_owned()];
+    args.extend(paths.root().map(|root| root.display().to_string()));
+    args
+}
+
+/// Connects to a socket whose path may be longer than a socket address holds (108 bytes): through its folder's fd.
+pub(crate) fn connect_socket(path: &Path) -> io::Result<UnixStream> {
+    let (_folder, path) = short_path(path)?;
+    UnixStream::connect(path)
+}
+
+/// A short name of `path` by way of its folder, valid as long as the returned descriptor is kept.
+pub(crate) fn short_path(path: &Path) -> io::Result<(OwnedFd, std::path::PathBuf)> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let folder = rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let number = std::os::fd::AsRawFd::as_raw_fd(&folder.as_fd());
+    Ok((folder, Path::new("/proc/self/fd").join(number.to_string()).join(name)))
+}

@@ -1,0 +1,341 @@
+//! The language between a command and a project's supervisor: one request per connection, answered by any number of
+//! events and one final reply. JSON in frames, descriptors beside them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::spec::model::Project;
+
+/// What a command asks for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Request {
+    /// Make what runs match the project.
+    Up(Box<Up>),
+    /// What `Up` would do; answered by [`Reply::Text`].
+    Plan(Box<Up>),
+    /// Stop and remove.
+    Down(Down),
+    /// Start existing containers, dependencies first.
+    Start {
+        /// Services; all if empty.
+        services: Vec<String>,
+        /// Wait until running or healthy.
+        wait: bool,
+        /// Seconds to wait at most.
+        wait_timeout: Option<u64>,
+    },
+    /// Stop containers, dependents first.
+    Stop {
+        /// Services; all if empty.
+        services: Vec<String>,
+        /// Seconds before SIGKILL, instead of the service's own.
+        timeout: Option<u64>,
+    },
+    /// Stop and start.
+    Restart {
+        /// Services; all if empty.
+        services: Vec<String>,
+        /// Seconds before SIGKILL, instead of the service's own.
+        timeout: Option<u64>,
+        /// Leave dependents alone.
+        no_deps: bool,
+    },
+    /// Send a signal.
+    Kill {
+        /// Services; all if empty.
+        services: Vec<String>,
+        /// Signal name or number.
+        signal: String,
+    },
+    /// Remove stopped containers.
+    Remove {
+        /// Services; all if empty.
+        services: Vec<String>,
+        /// Stop them first.
+        stop: bool,
+        /// Anonymous volumes, too.
+        volumes: bool,
+    },
+    /// Freeze or thaw.
+    Pause {
+        /// Services; all if empty.
+        services: Vec<String>,
+        /// Thaw instead.
+        thaw: bool,
+    },
+    /// Run a command in a container. With a terminal, the reply [`Reply::Started`] carries its master; without one,
+    /// the request carries the three standard descriptors. Ends with [`Reply::Exited`].
+    Exec(Exec),
+    /// Make and start a one-off container, dependencies first; descriptors and replies as for `Exec`.
+    Run(Box<Run>),
+    /// Standard input (or the terminal) of a running container: [`Reply::Started`] carries it.
+    Attach {
+        /// Container id.
+        container: String,
+    },
+    /// Follow what happens until the connection is closed.
+    Events,
+    /// Wait until the services' containers have ended; [`Reply::Exited`] has the last one's code.
+    Wait {
+        /// Services.
+        services: Vec<String>,
+    },
+}
+
+/// The project and how to bring it up.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Up {
+    /// The canonical project.
+    pub project: Project,
+    /// Where it comes from.
+    pub source: Source,
+    /// Contents of secrets and configs that come from the caller's environment, by `secrets/<key>` or `configs/<key>`.
+    pub objects: BTreeMap<String, String>,
+    /// Services asked for; all if empty.
+    pub services: Vec<String>,
+    /// Replica counts of the command line.
+    pub scale: BTreeMap<String, u32>,
+    /// Recreate everything selected.
+    pub force_recreate: bool,
+    /// Recreate nothing.
+    pub no_recreate: bool,
+    /// Recreate dependencies, too.
+    pub always_recreate_deps: bool,
+    /// Leave dependencies alone.
+    pub no_deps: bool,
+    /// Create only.
+    pub no_start: bool,
+    /// Do not inherit anonymous volumes.
+    pub renew_anon_volumes: bool,
+    /// Remove containers of services that the file does not have.
+    pub remove_orphans: bool,
+    /// Seconds before SIGKILL, instead of the services' own.
+    pub timeout: Option<u64>,
+    /// Wait until running or healthy.
+    pub wait: bool,
+    /// Seconds to wait at most.
+    pub wait_timeout: Option<u64>,
+    /// Destructive steps are agreed to.
+    pub yes: bool,
+}
+
+/// Where a project comes from; goes into the containers' labels.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Project directory.
+    pub working_dir: PathBuf,
+    /// Files in order.
+    pub files: Vec<PathBuf>,
+    /// Environment files.
+    pub env_files: Vec<PathBuf>,
+}
+
+/// How to take a project down.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Down {
+    /// The project, where a file was found.
+    pub project: Option<Box<Project>>,
+    /// Services asked for; all if empty.
+    pub services: Vec<String>,
+    /// Named and anonymous volumes, too.
+    pub volumes: bool,
+    /// Containers of services that the file does not have, too.
+    pub remove_orphans: bool,
+    /// Seconds before SIGKILL, instead of the services' own.
+    pub timeout: Option<u64>,
+}
+
+/// A command in a container.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Exec {
+    /// Container id.
+    pub container: String,
+    /// Arguments.
+    pub args: Vec<String>,
+    /// `K=V`, added to the container's.
+    pub env: Vec<String>,
+    /// User instead of the container's.
+    pub user: Option<String>,
+    /// Working directory instead of the container's.
+    pub cwd: Option<String>,
+    /// Allocate a terminal.
+    pub tty: bool,
+    /// Columns and rows.
+    pub size: Option<(u16, u16)>,
+    /// All capabilities.
+    pub privileged: bool,
+    /// Do not wait for its end; no descriptors then.
+    pub detach: bool,
+}
+
+/// A one-off container.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Run {
+    /// The project, the service's overrides already applied, and how its dependencies come up.
+    pub up: Up,
+    /// Service.
+    pub service: String,
+    /// Container name instead of the generated one.
+    pub name: Option<String>,
+    /// Remove it after its end.
+    pub remove: bool,
+    /// Publish the service's ports.
+    pub service_ports: bool,
+    /// Take the service's network aliases.
+    pub use_aliases: bool,
+    /// Do not wait for its end.
+    pub detach: bool,
+    /// Columns and rows.
+    pub size: Option<(u16, u16)>,
+}
+
+/// What a supervisor answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Reply {
+    /// Something happened on the way.
+    Event(Event),
+    /// A process or container runs; a terminal master or standard input may come along.
+    Started {
+        /// Container or process.
+        id: String,
+    },
+    /// The awaited process ended.
+    Exited {
+        /// Exit code, 128+n for signal n.
+        code: i32,
+    },
+    /// Text to print.
+    Text(String),
+    /// The request is carried out.
+    Done,
+    /// The request failed, wholly or in part.
+    Failed(Failure),
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What failed and why.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+    /// Exit code of the command.
+    pub code: i32,
+}
+
+impl Failure {
+    /// A failure with exit code 1.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, code: 1 }
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// Sets the exit code.
+    #[must_use]
+    pub fn code(self, code: i32) -> Self {
+        Self { code, ..self }
+    }
+}
+
+/// A change of a project, the single source for progress, `events` and tests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub time: Timestamp,
+    /// What kind of thing.
+    pub kind: Kind,
+    /// Name of the thing: container, network or volume name.
+    pub name: String,
+    /// Container id, empty for other kinds.
+    pub id: String,
+    /// Service, empty for other kinds.
+    pub service: String,
+    /// What happened.
+    pub action: Action,
+}
+
+/// What an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A network.
+    Network,
+    /// A volume.
+    Volume,
+    /// A container.
+    Container,
+}
+
+/// What happened. The participles of docker compose's progress lines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Under way.
+    Creating,
+    /// Exists now.
+    Created,
+    /// It is as it should be already.
+    Running,
+    /// Under way.
+    Recreate,
+    /// Replaced.
+    Recreated,
+    /// Under way.
+    Starting,
+    /// Its process runs.
+    Started,
+    /// A dependent waits for it.
+    Waiting,
+    /// Its health check passed.
+    Healthy,
+    /// Its health check failed too often.
+    Unhealthy,
+    /// Ended by itself as a dependent asked for.
+    Completed,
+    /// Its process ended.
+    Died {
+        /// Exit code.
+        code: i32,
+        /// A policy starts it again.
+        restarting: bool,
+    },
+    /// Under way.
+    Stopping,
+    /// Ended by a command.
+    Stopped,
+    /// Under way.
+    Killing,
+    /// A signal was sent.
+    Killed,
+    /// Under way.
+    Restarting,
+    /// Stopped and started again.
+    Restarted,
+    /// Frozen.
+    Paused,
+    /// Thawed.
+    Unpaused,
+    /// Under way.
+    Removing,
+    /// Gone.
+    Removed,
+    /// Something failed.
+    Error {
+        /// What.
+        message: String,
+    },
+    /// Something to know.
+    Warning {
+        /// What.
+        message: String,
+    },
+}

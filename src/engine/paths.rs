@@ -1,0 +1,122 @@
+//! Where the engine keeps things.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+/// The two roots: `run` for what a reboot ends, `lib` for what it must not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// Run state, `/run/stack` by default.
+    pub run: PathBuf,
+    /// Lasting state, `/var/lib/stack` by default.
+    pub lib: PathBuf,
+    root: Option<PathBuf>,
+}
+
+impl Paths {
+    /// The system's paths, or both below `root` (`--root`, `STACK_ROOT`), which is made absolute.
+    pub fn new(root: Option<&Path>) -> io::Result<Self> {
+        let Some(root) = root else {
+            return Ok(Self { run: "/run/stack".into(), lib: "/var/lib/stack".into(), root: None });
+        };
+        let root = std::path::absolute(root)?;
+        Ok(Self { run: root.join("run"), lib: root.join("lib"), root: Some(root) })
+    }
+
+    /// The root both lie below, if one was given.
+    pub fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
+    /// A short name that tells this root from any other, for names in spaces that all roots share (control groups,
+    /// bridges): empty for the system's.
+    pub fn instance(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let Some(root) = &self.root else { return String::new() };
+        let digest = Sha256::digest(root.as_os_str().as_encoded_bytes());
+        digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Run state of a project.
+    pub fn project_run(&self, project: &str) -> PathBuf {
+        self.run.join(project)
+    }
+
+    /// The supervisor's socket.
+    pub fn control_socket(&self, project: &str) -> PathBuf {
+        self.project_run(project).join("control.sock")
+    }
+
+    /// The lock that a project's supervisor holds.
+    pub fn lock(&self, project: &str) -> PathBuf {
+        self.project_run(project).join("lock")
+    }
+
+    /// Run state files of a project's containers.
+    pub fn run_states(&self, project: &str) -> PathBuf {
+        self.project_run(project).join("containers")
+    }
+
+    /// Run state file of one container.
+    pub fn run_state(&self, project: &str, id: &str) -> PathBuf {
+        self.run_states(project).join(format!("{id}.json"))
+    }
+
+    /// Contents of a container's secrets and configs; on a file system in memory by default.
+    pub fn file_objects(&self, project: &str, id: &str) -> PathBuf {
+        self.project_run(project).join("files").join(format!("{id}.json"))
+    }
+
+    /// All containers' lasting state.
+    pub fn containers(&self) -> PathBuf {
+        self.lib.join("containers")
+    }
+
+    /// One container's lasting state: `config.json`, `upper`, `work`, `log`.
+    pub fn container(&self, id: &str) -> PathBuf {
+        self.containers().join(id)
+    }
+
+    /// A container's log file.
+    pub fn log(&self, id: &str) -> PathBuf {
+        self.container(id).join("log").join("json.log")
+    }
+
+    /// All volumes.
+    pub fn volumes(&self) -> PathBuf {
+        self.lib.join("volumes")
+    }
+
+    /// One volume: `meta.json` and `_data`.
+    pub fn volume(&self, name: &str) -> PathBuf {
+        self.volumes().join(name)
+    }
+
+    /// All networks and the address leases.
+    pub fn networks(&self) -> PathBuf {
+        self.lib.join("networks")
+    }
+
+    /// The desired state of a project, as last asked for.
+    pub fn desired(&self, project: &str) -> PathBuf {
+        self.lib.join("projects").join(format!("{project}.json"))
+    }
+
+    /// Makes the folders that everything else relies on, closed to other users.
+    pub fn prepare(&self, project: &str) -> io::Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        for dir in
+            [self.run_states(project), self.project_run(project).join("files"), self.project_run(project).join("fifo")]
+        {
+            fs::create_dir_all(dir)?;
+        }
+        for dir in [self.containers(), self.volumes(), self.networks(), self.lib.join("projects")] {
+            fs::create_dir_all(dir)?;
+        }
+        let private = std::fs::Permissions::from_mode(0o700);
+        fs::set_permissions(self.project_run(project), private.clone())?;
+        fs::set_permissions(self.containers(), private)
+    }
+}

@@ -1,0 +1,291 @@
+//! What is written down about containers: a record made once, and a run state replaced at every change.
+//!
+//! Readers take no lock: each file is replaced atomically.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use fs_err as fs;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::paths::Paths;
+use crate::spec::model::{Healthcheck, Service};
+use crate::sys::file::write_atomic;
+
+/// Version of both kinds of file; a file of a later version is refused.
+pub const VERSION: u32 = 1;
+
+/// What was decided when a container was created. Never changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of this file.
+    pub version: u32,
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Name, unique among all containers of this root.
+    pub name: String,
+    /// Project.
+    pub project: String,
+    /// Service.
+    pub service: String,
+    /// Number within the service, from 1.
+    pub number: u32,
+    /// Made by `run`.
+    pub oneoff: bool,
+    /// Image as the file names it.
+    pub image: String,
+    /// Digest of the image's configuration.
+    pub image_id: String,
+    /// The process's arguments, entrypoint first.
+    pub command: Vec<String>,
+    /// Time of creation.
+    pub created: Timestamp,
+    /// Labels, those of `com.docker.compose.*` included.
+    pub labels: BTreeMap<String, String>,
+    /// Hash of the resolved service.
+    pub config_hash: String,
+    /// The resolved service.
+    pub config: Service,
+    /// The effective health check, the image's merged in; none if disabled.
+    pub healthcheck: Option<Healthcheck>,
+    /// Signal that asks it to end.
+    pub stop_signal: i32,
+    /// Networks in order of attachment.
+    pub endpoints: Vec<Endpoint>,
+    /// Mounts of volumes, binds and memory.
+    pub mounts: Vec<MountRecord>,
+}
+
+/// An attachment to a network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Key in the file.
+    pub key: String,
+    /// Real name of the network.
+    pub network: String,
+    /// Bridge.
+    pub bridge: String,
+    /// Interface inside.
+    pub ifname: String,
+    /// Addresses with prefix length.
+    pub addresses: Vec<String>,
+    /// Default route, if it goes through this network.
+    pub gateway: Option<String>,
+    /// MAC address.
+    pub mac: String,
+    /// Names on this network.
+    pub aliases: Vec<String>,
+    /// Whether the network has a way out.
+    pub internal: bool,
+}
+
+/// A mount, as `ps` and `inspect` show it and as the next container inherits it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountRecord {
+    /// bind, volume, tmpfs or image.
+    pub kind: String,
+    /// Volume name or host path.
+    pub source: String,
+    /// Path inside.
+    pub target: String,
+    /// Read-only.
+    pub read_only: bool,
+    /// A volume without a name of its own.
+    pub anonymous: bool,
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Never started.
+    #[default]
+    Created,
+    /// Its process runs.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Ended, and will be started again.
+    Restarting,
+    /// Ended.
+    Exited,
+    /// Could not be removed whole.
+    Dead,
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+            Self::Exited => "exited",
+            Self::Dead => "dead",
+        })
+    }
+}
+
+/// Outcome of the health checks so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// No check.
+    #[default]
+    None,
+    /// Not decided yet.
+    Starting,
+    /// The last check passed.
+    Healthy,
+    /// Too many checks failed in a row.
+    Unhealthy,
+}
+
+/// A published port as it really is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Address on the host.
+    pub host_ip: String,
+    /// Port on the host.
+    pub host_port: u16,
+    /// Port in the container.
+    pub target: u16,
+    /// tcp or udp.
+    pub protocol: String,
+}
+
+/// What a container does now.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
+    /// Version of this file.
+    pub version: u32,
+    /// The boot in which this was written; of another boot, nothing here runs any more.
+    pub boot_id: String,
+    /// Where it is in its life.
+    pub status: Status,
+    /// Process 1 of the container, as the host numbers it.
+    pub pid: i32,
+    /// Its start time in clock ticks since boot, which tells it from a later process of the same number.
+    pub start_time: u64,
+    /// Last start.
+    pub started: Option<Timestamp>,
+    /// Last end.
+    pub finished: Option<Timestamp>,
+    /// Exit code of the last run; 128+n for signal n.
+    pub exit_code: i32,
+    /// The kernel killed it for want of memory.
+    pub oom_killed: bool,
+    /// Why it could not start.
+    pub error: Option<String>,
+    /// Health.
+    pub health: Health,
+    /// Published ports.
+    pub ports: Vec<Published>,
+    /// Restarts by policy since the last start by command.
+    pub restarts: u32,
+    /// A command stopped it: no policy starts it again.
+    pub stopped_by_user: bool,
+}
+
+/// A container: its record and its run state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    /// What was decided.
+    pub record: Record,
+    /// What it does.
+    pub state: RunState,
+}
+
+/// This boot's identity.
+pub fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// A project's containers by name. A file that is gone or torn between two looks is left out.
+pub fn read_containers(paths: &Paths, project: &str) -> io::Result<Vec<Container>> {
+    let boot = boot_id()?;
+    let mut containers: Vec<_> = container_ids(paths, project)?
+        .into_iter()
+        .filter_map(|id| read_container(paths, project, &id, &boot).transpose())
+        .collect::<io::Result<_>>()?;
+    containers.sort_by(|a: &Container, b| a.record.name.cmp(&b.record.name));
+    Ok(containers)
+}
+
+/// The names of all projects that have a container, sorted.
+pub fn projects(paths: &Paths) -> io::Result<Vec<String>> {
+    let mut names: Vec<String> = all_records(paths)?.into_iter().map(|record| record.project).collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// Every container's record, of all projects.
+pub fn all_records(paths: &Paths) -> io::Result<Vec<Record>> {
+    let entries = match fs::read_dir(paths.containers()) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut records = Vec::new();
+    for entry in entries {
+        let id = entry?.file_name().to_string_lossy().into_owned();
+        records.extend(read_record(paths, &id)?);
+    }
+    Ok(records)
+}
+
+/// Writes the record of a new container, and with it makes the container exist.
+pub fn write_record(paths: &Paths, record: &Record) -> io::Result<()> {
+    write_atomic(&paths.container(&record.id).join("config.json"), &serde_json::to_vec(record)?, false)
+}
+
+/// Replaces a container's run state.
+pub fn write_run_state(paths: &Paths, project: &str, id: &str, state: &RunState) -> io::Result<()> {
+    write_atomic(&paths.run_state(project, id), &serde_json::to_vec(state)?, false)
+}
+
+/// Ids of a project's containers: its run state files, or after a reboot (none there) every record that names it.
+fn container_ids(paths: &Paths, project: &str) -> io::Result<Vec<String>> {
+    match fs::read_dir(paths.run_states(project)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let records = all_records(paths)?;
+            Ok(records.into_iter().filter(|record| record.project == project).map(|record| record.id).collect())
+        }
+        Err(e) => Err(e),
+        Ok(entries) => {
+            let mut ids = Vec::new();
+            for entry in entries {
+                ids.extend(entry?.file_name().to_str().and_then(|name| name.strip_suffix(".json")).map(str::to_owned));
+            }
+            Ok(ids)
+        }
+    }
+}
+
+fn read_container(paths: &Paths, project: &str, id: &str, boot: &str) -> io::Result<Option<Container>> {
+    let Some(record) = read_record(paths, id)? else { return Ok(None) };
+    let mut state: RunState = read_json(&paths.run_state(project, id))?.unwrap_or_default();
+    if state.boot_id != boot {
+        state = RunState { status: Status::Exited, pid: 0, health: Health::None, ports: Vec::new(), ..state };
+    }
+    Ok(Some(Container { record, state }))
+}
+
+fn read_record(paths: &Paths, id: &str) -> io::Result<Option<Record>> {
+    read_json(&paths.container(id).join("config.json"))
+}
+
+/// Reads a JSON file; none if it is missing.
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> io::Result<Option<T>> {
+    let bytes = match fs::read(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{} was not written by this version of stack, or is damaged: {e}", path.display()),
+        )
+    })
+}
