@@ -1,1 +1,29 @@
-//! net
+//! Networks: bridges, attachments, addresses, the firewall and published ports, names.
+//!
+//! Everything goes through netlink sockets; no `ip`, `nft` or `iptables` process is ever started. This layer takes network
+//! namespace descriptors and plain values; it knows no containers and no stack files. In the order in which a stack uses it:
+//!
+//! 1. [`ipam`] chooses subnets and leases addresses, in one locked file shared by all stacks.
+//! 2. [`Host::ensure_bridge`] makes a network's bridge, [`Host::firewall`] its rules; both are idempotent and heal.
+//! 3. [`publish::reserve`] finds and holds host ports before anything starts.
+//! 4. [`Host::attach`] gives a network namespace its interfaces, addresses, routes and the [`DnsSockets`] of its resolver.
+//! 5. [`Firewall::publish`] leads host ports to it.
+//! 6. [`dns::Server`] answers its questions; [`files`] renders its `/etc/hosts` and `/etc/resolv.conf`.
+//!
+//! All calls block, except those of [`dns`].
+
+mod attach;
+mod bridge;
+pub mod dns;
+mod error;
+pub mod files;
+mod firewall;
+mod host;
+pub mod ipam;
+pub mod publish;
+
+pub use attach::{Attached, DnsSockets, Endpoint};
+pub use bridge::{Bridge, Subnet};
+pub use error::Error;
+pub use firewall::{Firewall, PortMapping, Protocol};
+pub use host::{Busy, Host};
