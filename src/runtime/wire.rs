@@ -1,0 +1,106 @@
+//! The language between a supervisor and its shim: JSON in frames, descriptors beside them.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::LaunchError;
+use super::launch::{ExitStatus, Launch, Process};
+use super::shim::{Adopt, Entry, Event};
+
+/// A request, answered once under the same number.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Numbered<T> {
+    /// Chosen by the asker.
+    pub(crate) number: u64,
+    /// The request.
+    pub(crate) body: T,
+}
+
+/// What a supervisor asks.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    Create(Box<Launch>),
+    Start { id: String },
+    Exec { id: String, process: Box<Process> },
+    Signal { id: String, signal: i32 },
+    KillAll { id: String },
+    Freeze { id: String, frozen: bool },
+    Attach { id: String },
+    CloseInput { id: String },
+    Store { key: String },
+    Take { key: String },
+    Discard { key: String },
+    List,
+    Forget { id: String },
+    Adopt(Box<Adopt>),
+    Shutdown,
+}
+
+/// What a shim says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Message {
+    Reply(Numbered<Reply>),
+    Event(Event),
+}
+
+/// An answer. Descriptors come in the order named.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    /// Done; whatever descriptors were asked for come along.
+    Done,
+    /// Descriptors: pidfd, then the network namespace if it is the container's own.
+    Created { pid: i32, start_time: u64 },
+    /// Descriptors: pidfd, then the terminal's master if there is one.
+    Exec { exec_id: String, pid: i32 },
+    /// What the shim knows.
+    Entries(Vec<Entry>),
+    /// The start failed.
+    Launch(LaunchError),
+    /// No such container.
+    Unknown(String),
+    /// Wrong state.
+    State { id: String, state: String },
+    /// Anything else.
+    Failed(String),
+}
+
+/// How the child of a clone reports to the shim, over a socket that closes when its exec succeeds.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Report {
+    /// A terminal's master comes along.
+    Terminal,
+    /// Everything but the exec is done.
+    Ready,
+    /// It failed and ends.
+    Failed(LaunchError),
+}
+
+/// The end of a process before its fate is known to be a container's or an exec's.
+pub(crate) fn exit_status(code: i32, signal: Option<i32>) -> ExitStatus {
+    ExitStatus { code: signal.map_or(code, |signal| 128 + signal), signal, oom: false }
+}
+
+/// Bytes as text where they are text, so that files in a message stay small and readable.
+pub(crate) mod bytes {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => serializer.serialize_str(text),
+            Err(_) => bytes.serialize(serializer),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        Ok(match Either::deserialize(deserializer)? {
+            Either::Text(text) => text.into_bytes(),
+            Either::Bytes(bytes) => bytes,
+        })
+    }
+}
