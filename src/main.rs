@@ -1,3 +1,7 @@
 //! Entry of the `stack` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stack::cli::main()
+}

@@ -1,0 +1,148 @@
+//! The command line: global flags, which stand before or after the verb, and one variant per verb.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use super::help;
+use super::ui::{Ansi, ProgressMode};
+use super::verb;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "stack",
+    bin_name = "stack",
+    version,
+    about = "Run multi-container stacks from Compose files, without a daemon",
+    disable_help_subcommand = true,
+    max_term_width = 120
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Flags of every verb.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Stack file; repeat to merge several, `-` reads standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Vec<PathBuf>,
+    /// Project name (default: the file's `name`, else its folder's)
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) project_name: Option<String>,
+    /// Folder that relative paths start from (default: the first file's)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) project_directory: Option<PathBuf>,
+    /// Read variables from this file instead of `.env`; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<PathBuf>,
+    /// Switch on the services of a profile; repeatable, `*` means all
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Vec<String>,
+    /// When to use colours and terminal control
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub(crate) ansi: Option<Ansi>,
+    /// How to show progress
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub(crate) progress: Option<ProgressMode>,
+    /// Keep all state below this folder instead of /run/stack and /var/lib/stack
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Keep networks, volumes, configs and secrets that no service uses
+    #[arg(long)]
+    pub(crate) all_resources: bool,
+}
+
+impl Global {
+    /// Flags after the verb add to lists and replace single values given before it.
+    fn merge(self, after: Self) -> Self {
+        fn chain<T>(mut before: Vec<T>, after: Vec<T>) -> Vec<T> {
+            before.extend(after);
+            before
+        }
+        Self {
+            file: chain(self.file, after.file),
+            project_name: after.project_name.or(self.project_name),
+            project_directory: after.project_directory.or(self.project_directory),
+            env_file: chain(self.env_file, after.env_file),
+            profile: chain(self.profile, after.profile),
+            ansi: after.ansi.or(self.ansi),
+            progress: after.progress.or(self.progress),
+            root: after.root.or(self.root),
+            all_resources: self.all_resources || after.all_resources,
+        }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Print the stack file as it is understood, merged and filled in
+    #[command(alias = "convert")]
+    Config(verb::config::Config),
+    /// Work with images
+    #[command(subcommand_required = true)]
+    Image(verb::image::Image),
+    /// Print the version
+    Version(verb::version::Version),
+}
+
+/// Parses a command line, the program's name first.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let matches = command().try_get_matches_from(args)?;
+    let after = innermost(&matches);
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    cli.global = cli.global.merge(Global::from_arg_matches(after)?);
+    Ok(cli)
+}
+
+/// The parser: every verb takes the global flags, too, but for short forms that mean something else there.
+pub(crate) fn command() -> Command {
+    let root = Cli::command();
+    let global = Global::augment_args(Command::new("global"));
+    let verbs: Vec<String> = root.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    let root = help::grouped(root);
+    verbs.into_iter().fold(root, |root, name| root.mut_subcommand(name, |verb| with_globals(verb, &global)))
+}
+
+fn with_globals(verb: Command, global: &Command) -> Command {
+    let inner: Vec<String> = verb.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    if !inner.is_empty() {
+        return inner.into_iter().fold(verb, |verb, name| verb.mut_subcommand(name, |verb| with_globals(verb, global)));
+    }
+    let taken: Vec<char> = verb.get_arguments().filter_map(clap::Arg::get_short).collect();
+    let args = global.get_arguments().map(|arg| match arg.get_short() {
+        Some(short) if taken.contains(&short) => arg.clone().short(None),
+        _ => arg.clone(),
+    });
+    verb.args(args)
+}
+
+/// The matches of the verb, or of the verb's verb.
+fn innermost(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, inner)| innermost(inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parser_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn usage_errors_name_the_culprit() {
+        for (line, culprit) in [("stack frobnicate", "frobnicate"), ("stack config --bogus", "--bogus")] {
+            let error = parse(line.split(' ').map(OsString::from)).unwrap_err().to_string();
+            assert!(error.contains(culprit), "{error}");
+        }
+    }
+}

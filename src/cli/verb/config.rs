@@ -1,0 +1,171 @@
+//! `stack config`: the stack file as it is understood.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use fs_err as fs;
+
+use crate::cli::error::{Error, Outcome};
+use crate::cli::project::Context;
+use crate::spec::model::Service;
+use crate::spec::{Loaded, Options, hash, render, select};
+
+/// Print the stack file as it is understood, merged and filled in.
+#[derive(Debug, Args)]
+pub(crate) struct Config {
+    /// Services to print (default: all)
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    format: Form,
+    /// Only check, print nothing
+    #[arg(short, long)]
+    quiet: bool,
+    /// Write to a file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    listing: Listing,
+    /// Leave `${…}` as it stands
+    #[arg(long)]
+    no_interpolate: bool,
+    /// Add no defaults
+    #[arg(long)]
+    no_normalize: bool,
+    /// Leave relative paths as they stand
+    #[arg(long)]
+    no_path_resolution: bool,
+    /// Leave env_file and unset variables as they stand
+    #[arg(long)]
+    no_env_resolution: bool,
+    /// Don't check services and resources against each other
+    #[arg(long)]
+    no_consistency: bool,
+}
+
+/// What to list instead of the whole.
+#[derive(Debug, Default, Args)]
+#[group(multiple = false)]
+struct Listing {
+    /// Print the names of the services
+    #[arg(long = "services", id = "list_services")]
+    services: bool,
+    /// Print the names of the volumes
+    #[arg(long)]
+    volumes: bool,
+    /// Print the names of the networks
+    #[arg(long)]
+    networks: bool,
+    /// Print the names of the profiles
+    #[arg(long)]
+    profiles: bool,
+    /// Print the names of the images
+    #[arg(long)]
+    images: bool,
+    /// Print a service's configuration hash; `*` means all services
+    #[arg(long, value_name = "SERVICE")]
+    hash: Option<String>,
+    /// Print the variables that `${…}` is filled from
+    #[arg(long)]
+    environment: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Form {
+    /// YAML
+    #[default]
+    Yaml,
+    /// JSON
+    Json,
+}
+
+impl Config {
+    pub(crate) fn run(&self, context: &Context) -> Outcome {
+        let options = Options {
+            no_interpolate: self.no_interpolate,
+            no_normalize: self.no_normalize,
+            no_path_resolution: self.no_path_resolution,
+            no_env_resolution: self.no_env_resolution,
+            no_consistency: self.no_consistency,
+            all_resources: false,
+        };
+        let mut loaded = context.load_with(&self.services, options)?;
+        let chosen = select::select(&loaded.project, &self.services, false)?;
+        loaded.project.services.retain(|name, _| chosen.contains(name));
+        let text = match self.listing.render(&loaded)? {
+            Some(text) => text,
+            None if self.quiet => return Ok(0),
+            None => self.render(context, &loaded)?,
+        };
+        match &self.output {
+            Some(path) => fs::write(path, text)?,
+            None => context.ui.out().write_all(text.as_bytes())?,
+        }
+        Ok(0)
+    }
+
+    fn render(&self, context: &Context, loaded: &Loaded) -> Result<String, Error> {
+        let on_host: Vec<&str> = loaded
+            .project
+            .services
+            .iter()
+            .filter(|(_, service)| is_host(service))
+            .map(|(name, _)| name.as_str())
+            .collect();
+        if !on_host.is_empty() {
+            let message =
+                "runs on stack/host, which is made of this machine's own /usr: not portable to other machines";
+            context.ui.warn(format!("{} {message}", on_host.join(", ")))?;
+        }
+        Ok(match self.format {
+            Form::Yaml => render::yaml(&loaded.project),
+            Form::Json => render::json(&loaded.project),
+        })
+    }
+}
+
+fn is_host(service: &Service) -> bool {
+    service.image.as_deref().is_some_and(|image| image == "stack/host" || image.starts_with("stack/host:"))
+}
+
+impl Listing {
+    /// The listing asked for, a line each; none if the whole is wanted.
+    fn render(&self, loaded: &Loaded) -> Result<Option<String>, Error> {
+        let project = &loaded.project;
+        let lines: Vec<String> = if self.services {
+            project.services.keys().cloned().collect()
+        } else if self.volumes {
+            project.volumes.keys().cloned().collect()
+        } else if self.networks {
+            project.networks.keys().cloned().collect()
+        } else if self.profiles {
+            loaded.all_profiles.iter().cloned().collect()
+        } else if self.images {
+            let image = |(name, service): (&String, &Service)| {
+                service.image.clone().unwrap_or_else(|| format!("{}-{name}", project.name))
+            };
+            project.services.iter().map(image).collect::<BTreeSet<_>>().into_iter().collect()
+        } else if let Some(wanted) = &self.hash {
+            hashes(loaded, wanted)?
+        } else if self.environment {
+            loaded.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(lines.into_iter().map(|line| line + "\n").collect()))
+    }
+}
+
+/// `service hash` for the services of a comma-separated list, or for all.
+fn hashes(loaded: &Loaded, wanted: &str) -> Result<Vec<String>, Error> {
+    let services = &loaded.project.services;
+    let names: Vec<String> = match wanted {
+        "*" => services.keys().cloned().collect(),
+        list => list.split(',').map(str::to_owned).collect(),
+    };
+    let chosen = select::select(&loaded.project, &names, false)?;
+    Ok(chosen.iter().map(|name| format!("{name} {}", hash::config_hash(&services[name]))).collect())
+}

@@ -1,0 +1,255 @@
+//! `stack image`: the image store by hand.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use fs_err as fs;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::cli::error::{Error, Outcome};
+use crate::cli::project::Context;
+use crate::cli::table::Table;
+use crate::cli::template::{self, Format, Row};
+use crate::cli::time;
+use crate::engine::state;
+use crate::images::{Digest, Image as Found, Listed, Reference, Removal, Store};
+
+/// Work with images.
+#[derive(Debug, Args)]
+pub(crate) struct Image {
+    #[command(subcommand)]
+    verb: ImageVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum ImageVerb {
+    /// List images
+    #[command(alias = "list")]
+    Ls {
+        /// Print ids only
+        #[arg(short, long)]
+        quiet: bool,
+        /// Form of the output: table, json or a template
+        #[arg(long, value_name = "FORM")]
+        format: Option<String>,
+    },
+    /// Make an image of a root file system in a tar archive
+    Import {
+        /// The archive, plain or compressed with gzip or zstd; `-` reads standard input
+        file: PathBuf,
+        /// The image's name
+        reference: Option<String>,
+        /// Apply a Dockerfile instruction, such as `CMD ["sh"]`; repeatable
+        #[arg(short, long, value_name = "INSTRUCTION")]
+        change: Vec<String>,
+    },
+    /// Remove images
+    #[command(alias = "remove")]
+    Rm {
+        /// Names or ids
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+        /// Untag an image although containers use it
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Print everything about images as JSON
+    Inspect {
+        /// Names or ids
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+    },
+    /// Give an image one more name
+    Tag {
+        /// Name or id
+        image: String,
+        /// The new name
+        reference: String,
+    },
+}
+
+impl Image {
+    pub(crate) fn run(&self, context: &Context) -> Outcome {
+        context.require_root()?;
+        let store = Store::open(&context.paths.lib)?;
+        match &self.verb {
+            ImageVerb::Ls { quiet, format } => list(context, &store, *quiet, format.as_deref()),
+            ImageVerb::Import { file, reference, change } => {
+                import(context, &store, file, reference.as_deref(), change)
+            }
+            ImageVerb::Rm { images, force } => remove(context, &store, images, *force),
+            ImageVerb::Inspect { images } => inspect(context, &store, images),
+            ImageVerb::Tag { image, reference } => {
+                store.tag(&find(&store, image)?, &Reference::parse(reference)?)?;
+                Ok(0)
+            }
+        }
+    }
+}
+
+/// The image of that name or id.
+fn find(store: &Store, text: &str) -> Result<Found, Error> {
+    store.find(text)?.ok_or_else(|| missing(text))
+}
+
+/// The error for an image that the store lacks.
+pub(crate) fn missing(text: &str) -> Error {
+    Error::new(format!("no such image: {text}"))
+        .hint("`stack image ls` shows what is there; `stack image import` and `stack build` make images")
+}
+
+fn list(context: &Context, store: &Store, quiet: bool, format: Option<&str>) -> Outcome {
+    let mut out = context.ui.out();
+    let images = store.list()?;
+    if quiet {
+        let mut ids: Vec<String> = images.iter().map(|image| image.id.to_string()).collect();
+        ids.dedup();
+        for id in ids {
+            writeln!(out, "{id}")?;
+        }
+        return Ok(0);
+    }
+    let now = Timestamp::now();
+    match Format::parse(format)? {
+        Format::Table => {
+            let mut table = Table::new(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]);
+            for image in &images {
+                let created = image.created.map_or_else(|| "N/A".into(), |then| time::ago(then, now));
+                table.row([repository(image), tag(image), short(image.id), created, size(image.size)]);
+            }
+            write!(out, "{}", table.render())?;
+        }
+        Format::Json => {
+            for image in &images {
+                writeln!(out, "{}", Value::Object(row(image, now)))?;
+            }
+        }
+        Format::Template { parts, header } => {
+            let rows: Vec<Row> = images.iter().map(|image| row(image, now)).collect();
+            write!(out, "{}", template::render(&parts, header, &rows)?)?;
+        }
+    }
+    Ok(0)
+}
+
+fn row(image: &Listed, now: Timestamp) -> Row {
+    let fields = [
+        ("ID", short(image.id)),
+        ("Repository", repository(image)),
+        ("Tag", tag(image)),
+        ("Digest", image.digest.to_string()),
+        ("CreatedAt", image.created.map(time::created_at).unwrap_or_default()),
+        ("CreatedSince", image.created.map(|then| time::ago(then, now)).unwrap_or_default()),
+        ("Size", size(image.size)),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect()
+}
+
+fn repository(image: &Listed) -> String {
+    image.name.as_ref().map_or_else(|| "<none>".into(), Reference::familiar_repository)
+}
+
+fn tag(image: &Listed) -> String {
+    image.name.as_ref().and_then(Reference::tag).unwrap_or("<none>").to_owned()
+}
+
+/// The first 12 digits of an id.
+pub(crate) fn short(id: Digest) -> String {
+    id.to_string().trim_start_matches("sha256:").chars().take(12).collect()
+}
+
+/// Bytes in docker's form: four digits and a decimal unit.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if bytes < 1000 {
+        return format!("{bytes}B");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let digits = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
+    let number = format!("{value:.digits$}");
+    let number = if digits > 0 { number.trim_end_matches('0').trim_end_matches('.') } else { &number };
+    format!("{number}{}", UNITS[unit])
+}
+
+fn import(context: &Context, store: &Store, file: &Path, reference: Option<&str>, change: &[String]) -> Outcome {
+    let reference = reference.map(Reference::parse).transpose()?;
+    let archive: Box<dyn Read + Send> = match file {
+        path if path == Path::new("-") => Box::new(io::stdin()),
+        path => Box::new(fs::File::open(path)?),
+    };
+    let image = store.import(archive, reference.as_ref(), change)?;
+    writeln!(context.ui.out(), "{}", image.id)?;
+    Ok(0)
+}
+
+fn remove(context: &Context, store: &Store, images: &[String], force: bool) -> Outcome {
+    let records = state::all_records(&context.paths)?;
+    let in_use: Vec<Digest> = records.iter().filter_map(|record| record.image_id.parse().ok()).collect();
+    let mut out = context.ui.out();
+    let mut code = 0;
+    for image in images {
+        match store.remove(image, &Removal { in_use: &in_use, force }) {
+            Ok(removed) => {
+                for name in removed.untagged {
+                    writeln!(out, "Untagged: {}", name.familiar())?;
+                }
+                for id in removed.images {
+                    writeln!(out, "Deleted: {id}")?;
+                }
+            }
+            Err(error) => code = Error::from(error).report(context.ui),
+        }
+    }
+    Ok(code)
+}
+
+fn inspect(context: &Context, store: &Store, images: &[String]) -> Outcome {
+    let all = images
+        .iter()
+        .map(|text| find(store, text).and_then(|image| document(&image)))
+        .collect::<Result<Vec<_>, _>>()?;
+    writeln!(context.ui.out(), "{}", serde_json::to_string_pretty(&all)?)?;
+    Ok(0)
+}
+
+/// Docker's form of `image inspect`.
+fn document(image: &Found) -> Result<Value, Error> {
+    let names: Vec<String> = image.names.iter().map(Reference::familiar).collect();
+    let digests: Vec<String> =
+        image.names.iter().map(|name| format!("{}@{}", name.familiar_repository(), image.digest)).collect();
+    Ok(json!({
+        "Id": image.id.to_string(),
+        "RepoTags": names,
+        "RepoDigests": digests,
+        "Created": image.created.map(|time| time.to_string()),
+        "Author": image.config.author,
+        "Architecture": image.config.architecture,
+        "Os": image.config.os,
+        "Size": image.layers.iter().map(|layer| layer.size).sum::<u64>(),
+        "Config": serde_json::to_value(&image.config.config)?,
+        "RootFS": {
+            "Type": "layers",
+            "Layers": image.layers.iter().map(|layer| layer.diff_id.to_string()).collect::<Vec<_>>(),
+        },
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_three_digits() {
+        let shown: Vec<String> =
+            [0, 999, 1000, 1_234, 4_430_000, 123_456_789, 999_900_000].into_iter().map(size).collect();
+        assert_eq!(shown, ["0B", "999B", "1kB", "1.23kB", "4.43MB", "123MB", "1GB"]);
+    }
+}
