@@ -1,26 +1,38 @@
-//! Entering network namespaces.
-//!
-//! A thread that has entered a foreign namespace must not be reused for anything else, so each call gets a thread of its own.
+//! Network namespaces by descriptor.
 
 use std::io;
-use std::os::fd::BorrowedFd;
-use std::thread;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use nix::sched::{CloneFlags, setns};
+use rustix::fs::{Mode, OFlags};
 
-/// Runs `f` on a fresh thread that has entered the network namespace `netns`, and returns what it returns.
-///
-/// Sockets that `f` opens stay in that namespace wherever they are used later; `/proc/sys/net` and
-/// `/proc/thread-self/net` show it as well.
-///
-/// # Errors
-/// The thread could not be started, or `setns(2)` refused (no `CAP_SYS_ADMIN`, not a network namespace).
+/// Runs `f` on a fresh thread that has entered the namespace, and returns what it returns.
 pub fn with_netns<T: Send>(netns: BorrowedFd<'_>, f: impl FnOnce() -> T + Send) -> io::Result<T> {
-    thread::scope(|scope| {
-        let worker = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, || {
-            setns(netns, CloneFlags::CLONE_NEWNET)?;
-            Ok(f())
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, || {
+            nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET).map_err(io::Error::from).map(|()| f())
         })?;
-        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// The caller's own network namespace.
+pub fn own() -> io::Result<OwnedFd> {
+    open(Path::new("/proc/thread-self/ns/net"))
+}
+
+/// A new network namespace, which nothing but the descriptor keeps.
+pub fn new() -> io::Result<OwnedFd> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
+            own()
+        })?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Opens a namespace by path.
+pub fn open(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }

@@ -1,0 +1,316 @@
+//! Processes: clone into namespaces, pidfds, exit codes, what a process inherits.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use fs_err as fs;
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+
+/// Doesn't fit the type that libc gives these flags.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
+/// A process made by [`clone`].
+#[derive(Debug)]
+pub struct Cloned {
+    /// As the caller's pid namespace numbers it.
+    pub pid: i32,
+    /// Its pidfd.
+    pub pidfd: OwnedFd,
+}
+
+/// Clones the caller, which must have one thread only, into new namespaces (`CLONE_NEW*` of `flags`) and possibly
+/// another control group (v2 folder). The child runs `body` and ends with what it returns; a panic ends it with 125.
+pub fn clone(flags: i32, cgroup: Option<BorrowedFd<'_>>, body: impl FnOnce() -> i32) -> io::Result<Cloned> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: all-zero is a valid `clone_args`: no flags, no stack, no pointers.
+    let mut args: libc::clone_args = unsafe { zeroed() };
+    args.flags = u64::from(flags.cast_unsigned()) | u64::from(libc::CLONE_PIDFD.cast_unsigned());
+    args.pidfd = (&raw mut pidfd) as u64;
+    args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
+    }
+    // SAFETY: without CLONE_VM and without a stack this is a fork: the child goes on on its own copy of everything.
+    // The caller has a single thread, so no lock is held by a thread that the child doesn't have. `pidfd` outlives
+    // the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(125);
+            exit(code)
+        }
+        // SAFETY: on success the kernel stored a new descriptor that nobody else owns.
+        pid => Ok(Cloned { pid: i32::try_from(pid).unwrap_or(-1), pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+    }
+}
+
+/// Forks the caller, which must have one thread only. `true` in the child. Only `clone` is called, which filters allow.
+pub fn fork() -> io::Result<Option<i32>> {
+    // SAFETY: single-threaded by contract, as in `clone`.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Child => Ok(None),
+        nix::unistd::ForkResult::Parent { child } => Ok(Some(child.as_raw())),
+    }
+}
+
+/// Ends the process at once: no destructor, no buffer.
+pub fn exit(code: i32) -> ! {
+    // SAFETY: always sound; that nothing is cleaned up is the point in a forked child.
+    unsafe { libc::_exit(code) }
+}
+
+/// Replaces the program.
+pub fn exec(program: &CStr, args: &[CString], env: &[CString]) -> io::Error {
+    let Err(error) = nix::unistd::execve(program, args, env);
+    error.into()
+}
+
+/// A descriptor for a process that needn't be a child.
+pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(pid).ok_or(Errno::ESRCH)?;
+    Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
+}
+
+/// Sends a signal to exactly the process that the pidfd names.
+pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: the descriptor is open while borrowed; a null siginfo is documented to mean what kill(2) would send.
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Start of a process in clock ticks since boot, field 22 of `/proc/<pid>/stat`.
+pub fn start_time(pid: i32) -> io::Result<u64> {
+    stat_field(pid, 22)?.parse().map_err(io::Error::other)
+}
+
+/// The wait status of a process that ended but wasn't reaped, whoever's child it is; `None` while it runs.
+pub fn zombie_status(pid: i32) -> io::Result<Option<i32>> {
+    if stat_field(pid, 3)? != "Z" {
+        return Ok(None);
+    }
+    stat_field(pid, 52)?.parse().map(Some).map_err(io::Error::other)
+}
+
+/// Field by its number in proc_pid_stat(5), from 3 on.
+fn stat_field(pid: i32, number: usize) -> io::Result<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is a name in parentheses, which may contain anything.
+    let rest = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    rest.split_ascii_whitespace().nth(number - 3).map(str::to_owned).ok_or(io::ErrorKind::InvalidData.into())
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    pid: u32,
+    tgid: u32,
+    ppid: u32,
+    ids: [u32; 8],
+    exit_code: i32,
+}
+
+/// The wait status of a process that was reaped by somebody else (kernel 6.15 or later); `None` if unknown.
+pub fn reaped_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    const INFO_EXIT: u64 = 1 << 3;
+    let mut info = PidfdInfo { mask: INFO_EXIT, ..PidfdInfo::default() };
+    // SAFETY: the request number carries the size of the structure that the kernel fills, which is the one passed.
+    let result = unsafe {
+        libc::ioctl(pidfd.as_raw_fd(), nix::request_code_readwrite!(0xff, 11, size_of::<PidfdInfo>()), &raw mut info)
+    };
+    (result == 0 && info.mask & INFO_EXIT != 0).then_some(info.exit_code)
+}
+
+/// Takes a wait status apart: exit code, or the signal that ended the process.
+pub fn decode(status: i32) -> (i32, Option<i32>) {
+    if libc::WIFSIGNALED(status) { (0, Some(libc::WTERMSIG(status))) } else { (libc::WEXITSTATUS(status), None) }
+}
+
+/// The end of a child process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Which.
+    pub pid: i32,
+    /// Its exit code.
+    pub code: i32,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+}
+
+/// Reaps any ended child; `None` if no child has ended.
+pub fn reap() -> Option<Ended> {
+    wait(libc::P_ALL, 0, libc::WNOHANG)
+}
+
+/// Waits for any child; `None` if there is none.
+pub fn wait_any() -> Option<Ended> {
+    wait(libc::P_ALL, 0, 0)
+}
+
+fn wait(kind: libc::idtype_t, id: libc::id_t, flags: i32) -> Option<Ended> {
+    // SAFETY: all-zero is a valid `siginfo_t`; the kernel fills it, and for a SIGCHLD its pid and status are set.
+    let (pid, status, reason) = unsafe {
+        let mut info: libc::siginfo_t = zeroed();
+        while libc::waitid(kind, id, &raw mut info, flags | libc::WEXITED) != 0 {
+            if Errno::last() != Errno::EINTR {
+                return None;
+            }
+        }
+        (info.si_pid(), info.si_status(), info.si_code)
+    };
+    let exited = reason == libc::CLD_EXITED;
+    let ended = Ended { pid, code: if exited { status } else { 0 }, signal: (!exited).then_some(status) };
+    (pid != 0).then_some(ended)
+}
+
+/// Enters namespaces of the process behind a pidfd, or the one namespace behind a namespace descriptor.
+pub fn enter(fd: BorrowedFd<'_>, flags: i32) -> io::Result<()> {
+    Ok(nix::sched::setns(fd, nix::sched::CloneFlags::from_bits_retain(flags))?)
+}
+
+/// Leaves namespaces for new ones.
+pub fn unshare(flags: i32) -> io::Result<()> {
+    Ok(nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(flags))?)
+}
+
+/// Gives every signal its default again and blocks none: what a program expects to start with.
+pub fn reset_signals() -> io::Result<()> {
+    for number in 1..=libc::SIGRTMAX() {
+        if number != libc::SIGKILL && number != libc::SIGSTOP {
+            // SAFETY: setting the default handler touches no memory. Numbers that libc reserves fail harmlessly.
+            unsafe { libc::signal(number, libc::SIG_DFL) };
+        }
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    Ok(())
+}
+
+/// Blocks signals, to be taken by [`next_signal`] or a signalfd.
+pub fn block_signals(set: &SigSet) -> io::Result<()> {
+    Ok(sigprocmask(SigmaskHow::SIG_BLOCK, Some(set), None)?)
+}
+
+/// Blocks every signal that can be blocked.
+pub fn block_all_signals() -> io::Result<()> {
+    block_signals(&SigSet::all())
+}
+
+/// Waits for any blocked signal; returns its number, real-time ones included.
+pub fn next_signal() -> io::Result<i32> {
+    // SAFETY: `set` is filled before it is read, and a null siginfo is allowed.
+    let number = unsafe {
+        let mut set: libc::sigset_t = zeroed();
+        libc::sigfillset(&raw mut set);
+        libc::sigwaitinfo(&raw const set, std::ptr::null_mut())
+    };
+    if number > 0 { Ok(number) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sends a signal by number to a child by pid.
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: plain numbers; pids that can't be children are refused first.
+    if pid > 1 && unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Marks every descriptor from `first` on as closed by the next exec.
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: only sets a flag; no descriptor is closed under its owner.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Closes every descriptor from `first` on, for a process that only waits from now on and drops nothing any more.
+pub fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: the caller never touches an owned descriptor again; it ends by `exit`, which runs no destructor.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether other processes of the same user may look into this one's memory and descriptors.
+pub fn set_dumpable(dumpable: bool) -> io::Result<()> {
+    Ok(nix::sys::prctl::set_dumpable(dumpable)?)
+}
+
+/// Makes orphaned descendants children of the caller.
+pub fn set_subreaper() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_child_subreaper(true)?)
+}
+
+/// Leaves the session keyring for a new, empty one.
+pub fn new_keyring() -> io::Result<()> {
+    const JOIN_SESSION_KEYRING: i32 = 1;
+    // SAFETY: a null name asks for an anonymous keyring.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
+    if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets the NIS domain name of the caller's UTS namespace.
+pub fn set_domain_name(name: &str) -> io::Result<()> {
+    // SAFETY: the pointer is valid for the length given.
+    let result = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets a resource limit (`RLIMIT_*`) of the caller.
+pub fn set_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: `limit` outlives the call.
+    let result = unsafe { libc::setrlimit(resource, &raw const limit) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A signal's number by name (`TERM`, `SIGTERM`, `RTMIN+3`) or number.
+pub fn signal_number(text: &str) -> Option<i32> {
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Ok(number) = name.parse::<i32>() {
+        return (1..=libc::SIGRTMAX()).contains(&number).then_some(number);
+    }
+    let offset = |text: &str| if text.is_empty() { Some(0) } else { text[1..].parse::<i32>().ok() };
+    if let Some(rest) = name.strip_prefix("RTMIN") {
+        return offset(rest).map(|n| libc::SIGRTMIN() + n).filter(|n| *n <= libc::SIGRTMAX());
+    }
+    if let Some(rest) = name.strip_prefix("RTMAX") {
+        return offset(rest).map(|n| libc::SIGRTMAX() - n).filter(|n| *n >= libc::SIGRTMIN());
+    }
+    format!("SIG{name}").parse::<Signal>().ok().map(|signal| signal as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signal_names() {
+        assert_eq!(signal_number("SIGTERM"), Some(15));
+        assert_eq!(signal_number("usr1"), Some(10));
+        assert_eq!(signal_number("9"), Some(9));
+        assert_eq!(signal_number("RTMIN+3"), Some(libc::SIGRTMIN() + 3));
+        assert_eq!(signal_number("0"), None);
+        assert_eq!(signal_number("NOPE"), None);
+    }
+
+    #[test]
+    fn a_process_is_named_by_its_start() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(start_time(own).unwrap() > 0);
+        assert_eq!(zombie_status(own).unwrap(), None);
+    }
+
+    #[test]
+    fn exit_status_survives_the_reaper() {
+        let mut child = std::process::Command::new("/bin/sh").args(["-c", "sleep 0.05; exit 7"]).spawn().unwrap();
+        let pidfd = pidfd_open(i32::try_from(child.id()).unwrap()).unwrap();
+        child.wait().unwrap();
+        let status = reaped_status(std::os::fd::AsFd::as_fd(&pidfd)).map(decode);
+        assert!(status.is_none() || status == Some((7, None)), "{status:?}");
+    }
+}
