@@ -45,11 +45,11 @@ pub(crate) struct Global {
     /// Switch on the services of a profile; repeatable, `*` means all
     #[arg(long, value_name = "NAME")]
     pub(crate) profile: Vec<String>,
-    /// When to use colours and terminal control
-    #[arg(long, value_enum, value_name = "WHEN")]
+    /// When to use colours and terminal control: auto, always or never
+    #[arg(long, value_enum, value_name = "WHEN", hide_possible_values = true)]
     pub(crate) ansi: Option<Ansi>,
-    /// How to show progress
-    #[arg(long, value_enum, value_name = "MODE")]
+    /// How to show progress: auto, tty, plain, json or quiet
+    #[arg(long, value_enum, value_name = "MODE", hide_possible_values = true)]
     pub(crate) progress: Option<ProgressMode>,
     /// Keep all state below this folder instead of /run/stack and /var/lib/stack
     #[arg(long, value_name = "DIR")]

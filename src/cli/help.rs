@@ -25,8 +25,8 @@ Examples:
   stack down -v                stop and remove, volumes included
 
 The stack file is stack.yaml, compose.yaml or docker-compose.yml in this folder or one above it.
-COMPOSE_FILE, COMPOSE_PROJECT_NAME, COMPOSE_PROFILES and the other COMPOSE_ variables work as in docker compose;
-STACK_ROOT stands for --root and NO_COLOR switches colours off.
+COMPOSE_FILE, COMPOSE_PROJECT_NAME, COMPOSE_PROFILES and their like work as in docker compose;
+STACK_ROOT stands for --root, and NO_COLOR switches colours off.
 Run 'stack VERB --help' for a verb's own options.";
 
 /// The root command with its verbs listed by group.
@@ -42,7 +42,7 @@ pub(super) fn grouped(root: Command) -> Command {
             verbs.extend(["\n", heading, ":\n", &lines.concat()]);
         }
     }
-    let template = format!("{{about}}\n\n{{usage-heading}} {{usage}}\n{verbs}\n{{options}}\n{{after-help}}");
+    let template = format!("{{about}}\n\n{{usage-heading}} {{usage}}\n{verbs}\nOptions:\n{{options}}{{after-help}}");
     root.help_template(template).after_help(format!("\n{EXAMPLES}"))
 }
 

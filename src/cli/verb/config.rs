@@ -18,8 +18,8 @@ pub(crate) struct Config {
     /// Services to print (default: all)
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
-    /// Form of the output
-    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    /// Form of the output: yaml or json
+    #[arg(long, value_enum, default_value_t, value_name = "FORM", hide_possible_values = true)]
     format: Form,
     /// Only check, print nothing
     #[arg(short, long)]

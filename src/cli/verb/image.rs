@@ -38,6 +38,7 @@ enum ImageVerb {
     /// Make an image of a root file system in a tar archive
     Import {
         /// The archive, plain or compressed with gzip or zstd; `-` reads standard input
+        #[arg(id = "archive", value_name = "ARCHIVE")]
         file: PathBuf,
         /// The image's name
         reference: Option<String>,

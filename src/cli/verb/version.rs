@@ -13,8 +13,8 @@ pub(crate) struct Version {
     /// Print the number alone
     #[arg(long)]
     short: bool,
-    /// Form of the output
-    #[arg(short, long, value_enum, default_value_t)]
+    /// Form of the output: pretty or json
+    #[arg(short, long, value_enum, default_value_t, hide_possible_values = true)]
     format: Form,
 }
 

@@ -1,0 +1,375 @@
+//! Reading and following containers' log files: docker's json-file lines, across rotations.
+//!
+//! The shim appends one JSON object per line to `json.log` and renames it to `json.log.1` (and that to `json.log.2`, …)
+//! when it is full. A [`LogReader`] walks one container's files from the oldest wanted line to the end, and goes on from
+//! there when asked again; [`Logs`] merges several readers by time and sleeps until one of their files changes.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use jiff::Timestamp;
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use serde::Deserialize;
+use tokio::io::unix::AsyncFd;
+
+/// Which of a process's outputs a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// Standard output, and everything of a terminal.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A line that a container wrote, or the last piece of one that it never ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// From which output.
+    pub stream: Stream,
+    /// When its end was written.
+    pub time: Timestamp,
+    /// Its text without the newline.
+    pub text: String,
+}
+
+/// Where reading begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the oldest line kept.
+    Oldest,
+    /// That many lines before the end.
+    Tail(usize),
+}
+
+/// An entry as it is stored; a line longer than the writer's buffer is several entries.
+#[derive(Deserialize)]
+struct Entry {
+    log: String,
+    stream: Stream,
+    time: Timestamp,
+}
+
+/// Longest line handed out in one piece, in bytes.
+const LONGEST: usize = 1 << 20;
+
+/// Reads one container's log.
+#[derive(Debug)]
+pub struct LogReader {
+    path: PathBuf,
+    file: Option<BufReader<fs::File>>,
+    /// An entry whose end is not written yet.
+    entry: Vec<u8>,
+    /// Lines whose end is not written yet: of standard output and of standard error.
+    parts: [Option<LogLine>; 2],
+}
+
+impl LogReader {
+    /// A reader of `path` (the newest file) that begins at `start`. A missing file is an empty log.
+    pub fn open(path: &Path, start: Start) -> io::Result<Self> {
+        let mut reader = Self { path: path.to_owned(), file: None, entry: Vec::new(), parts: [None, None] };
+        let files = reader.files()?;
+        reader.file = match start {
+            Start::Oldest => files.into_iter().next_back(),
+            Start::Tail(lines) => seek_tail(files, lines)?,
+        }
+        .map(BufReader::new);
+        Ok(reader)
+    }
+
+    /// The next line that is complete; none at the end of what is written so far.
+    pub fn next_line(&mut self) -> io::Result<Option<LogLine>> {
+        loop {
+            if self.file.is_none() {
+                self.file = self.files()?.into_iter().next_back().map(BufReader::new);
+            }
+            let Some(file) = &mut self.file else { return Ok(None) };
+            file.read_until(b'\n', &mut self.entry)?;
+            if self.entry.last() == Some(&b'\n') {
+                let entry = serde_json::from_slice(&self.entry);
+                self.entry.clear();
+                // A torn entry (the machine lost power) is skipped: the lines after it are worth more.
+                if let Some(line) = entry.ok().and_then(|entry| self.join(entry)) {
+                    return Ok(Some(line));
+                }
+            } else if !self.next_file()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// What was written of lines that never ended. To be called when no more will come.
+    pub fn rest(&mut self) -> impl Iterator<Item = LogLine> + use<> {
+        std::mem::take(&mut self.parts).into_iter().flatten()
+    }
+
+    /// Adds an entry to its stream's line, and gives that out once it is whole.
+    fn join(&mut self, entry: Entry) -> Option<LogLine> {
+        let part = &mut self.parts[usize::from(entry.stream == Stream::Stderr)];
+        let mut line = part.take().unwrap_or(LogLine { stream: entry.stream, time: entry.time, text: String::new() });
+        line.time = entry.time;
+        line.text += &entry.log;
+        let ended = line.text.ends_with('\n');
+        if ended {
+            line.text.pop();
+        }
+        if ended || line.text.len() >= LONGEST {
+            return Some(line);
+        }
+        *part = Some(line);
+        None
+    }
+
+    /// At a file's end: opens the file after it, if it was rotated. Whether there was one.
+    fn next_file(&mut self) -> io::Result<bool> {
+        let Some(current) = &self.file else { return Ok(false) };
+        let inode = current.get_ref().metadata()?.ino();
+        let newest = match fs::metadata(&self.path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other?,
+        };
+        if newest.ino() == inode {
+            return Ok(false);
+        }
+        // The writer may have added to the file between our last read and its rotation.
+        let position = self.file.as_mut().map_or(Ok(0), Seek::stream_position)?;
+        if self.file.as_ref().is_some_and(|file| file.get_ref().metadata().is_ok_and(|now| now.len() > position)) {
+            return Ok(true);
+        }
+        let files = self.files()?;
+        let mut newer: VecDeque<fs::File> = VecDeque::new();
+        for file in files {
+            if file.metadata()?.ino() == inode {
+                break;
+            }
+            newer.push_back(file);
+        }
+        // Where the file has been rotated away altogether, all that are left are newer.
+        self.entry.clear();
+        self.file = newer.pop_back().map(BufReader::new);
+        Ok(self.file.is_some())
+    }
+
+    /// The log's files, newest first.
+    fn files(&self) -> io::Result<Vec<fs::File>> {
+        let rotated = (1..).map(|number| {
+            let mut path = self.path.clone().into_os_string();
+            path.push(format!(".{number}"));
+            PathBuf::from(path)
+        });
+        let mut files = Vec::new();
+        for path in std::iter::once(self.path.clone()).chain(rotated) {
+            match fs::File::open(&path) {
+                Ok(file) => files.push(file),
+                // Between two renames the newest is missing for a moment; the older ones still count.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && path == self.path => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// The file (of `files`, newest first) in which the last `lines` lines begin, positioned there.
+fn seek_tail(files: Vec<fs::File>, lines: usize) -> io::Result<Option<fs::File>> {
+    let mut missing = lines;
+    let mut last = None;
+    for mut file in files {
+        let (start, found) = tail_offset(&file, missing)?;
+        missing -= found;
+        file.seek(SeekFrom::Start(start))?;
+        last = Some(file);
+        if missing == 0 {
+            break;
+        }
+    }
+    Ok(last)
+}
+
+/// Where in `file` its last `lines` lines begin, and how many of them it has.
+fn tail_offset(file: &fs::File, lines: usize) -> io::Result<(u64, usize)> {
+    const BLOCK: u64 = 64 << 10;
+    let length = file.metadata()?.len();
+    let mut end = length;
+    let mut found = 0;
+    let mut block = Vec::new();
+    while end > 0 {
+        let start = end.saturating_sub(BLOCK);
+        block.resize(usize::try_from(end - start).unwrap_or_default(), 0);
+        file.file().read_exact_at(&mut block, start)?;
+        for at in (0..block.len()).rev().filter(|at| block[*at] == b'\n') {
+            // The newline that ends the line before the wanted ones.
+            if found == lines {
+                return Ok((start + at as u64 + 1, found));
+            }
+            found += 1;
+        }
+        end = start;
+    }
+    Ok((0, found))
+}
+
+/// Several containers' logs, merged by time.
+#[derive(Debug)]
+pub struct Logs {
+    sources: Vec<Source>,
+    changes: AsyncFd<OwnedFd>,
+}
+
+#[derive(Debug)]
+struct Source {
+    key: usize,
+    reader: LogReader,
+    /// The line that comes next from here.
+    head: Option<LogLine>,
+}
+
+impl Logs {
+    /// No log yet. Needs a running tokio runtime.
+    pub fn new() -> io::Result<Self> {
+        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        Ok(Self { sources: Vec::new(), changes: AsyncFd::new(inotify)? })
+    }
+
+    /// Adds a log; its lines will carry `key`.
+    pub fn add(&mut self, key: usize, path: &Path, start: Start) -> io::Result<()> {
+        if let Some(folder) = path.parent().filter(|folder| folder.is_dir()) {
+            self.watch(folder)?;
+        }
+        self.sources.push(Source { key, reader: LogReader::open(path, start)?, head: None });
+        Ok(())
+    }
+
+    /// Wakes [`Self::changed`] when a file in `folder` is written, made or renamed.
+    pub fn watch(&self, folder: &Path) -> io::Result<()> {
+        let flags = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE;
+        inotify::add_watch(self.changes.get_ref(), folder, flags)?;
+        Ok(())
+    }
+
+    /// The oldest line not given out yet, with its key; none at the end of what is written so far.
+    pub fn next_line(&mut self) -> io::Result<Option<(usize, LogLine)>> {
+        for source in &mut self.sources {
+            if source.head.is_none() {
+                source.head = source.reader.next_line()?;
+            }
+        }
+        let oldest = self
+            .sources
+            .iter_mut()
+            .filter(|source| source.head.is_some())
+            .min_by_key(|source| source.head.as_ref().map(|line| line.time));
+        Ok(oldest.and_then(|source| source.head.take().map(|line| (source.key, line))))
+    }
+
+    /// What is left of a log whose container has ended; the log is forgotten. Call it after [`Self::next_line`] gave none.
+    pub fn finish(&mut self, key: usize) -> Vec<LogLine> {
+        let mut rest = Vec::new();
+        for source in self.sources.extract_if(.., |source| source.key == key) {
+            let mut reader = source.reader;
+            rest.extend(source.head);
+            rest.extend(reader.rest());
+        }
+        rest
+    }
+
+    /// Returns when something in a watched folder has changed since the last call.
+    pub async fn changed(&self) -> io::Result<()> {
+        // What exactly has changed does not matter: the events are only drained.
+        let mut events = [0; 4096];
+        loop {
+            let mut ready = self.changes.readable().await?;
+            match rustix::io::read(self.changes.get_ref(), &mut events) {
+                Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
+                other => return other.map(drop).map_err(io::Error::from),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn entry(text: &str, second: i64) -> String {
+        let time = Timestamp::from_second(second).unwrap();
+        format!("{}\n", serde_json::json!({"log": text, "stream": "stdout", "time": time}))
+    }
+
+    fn append(path: &Path, text: &str) {
+        fs::OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    fn texts(reader: &mut LogReader) -> Vec<String> {
+        std::iter::from_fn(|| reader.next_line().unwrap()).map(|line| line.text).collect()
+    }
+
+    #[test]
+    fn reads_across_rotations_and_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("json.log");
+        append(&path, &(entry("a\n", 1) + &entry("b\n", 2)));
+        let mut reader = LogReader::open(&path, Start::Oldest).unwrap();
+        assert_eq!(texts(&mut reader), ["a", "b"]);
+        append(&path, &entry("c\n", 3));
+        fs::rename(&path, folder.path().join("json.log.1")).unwrap();
+        assert_eq!(texts(&mut reader), ["c"]);
+        append(&path, &entry("d\n", 4));
+        fs::rename(folder.path().join("json.log.1"), folder.path().join("json.log.2")).unwrap();
+        fs::rename(&path, folder.path().join("json.log.1")).unwrap();
+        append(&path, &entry("e\n", 5));
+        assert_eq!(texts(&mut reader), ["d", "e"]);
+    }
+
+    #[test]
+    fn tails_over_several_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("json.log");
+        append(&folder.path().join("json.log.1"), &(entry("a\n", 1) + &entry("b\n", 2)));
+        append(&path, &(entry("c\n", 3) + &entry("d\n", 4)));
+        let tail = |lines| texts(&mut LogReader::open(&path, Start::Tail(lines)).unwrap());
+        assert_eq!(tail(0), [""; 0]);
+        assert_eq!(tail(1), ["d"]);
+        assert_eq!(tail(2), ["c", "d"]);
+        assert_eq!(tail(3), ["b", "c", "d"]);
+        assert_eq!(tail(9), ["a", "b", "c", "d"]);
+    }
+
+    #[test]
+    fn long_lines_are_joined_and_torn_entries_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("json.log");
+        let whole = entry("late\n", 3);
+        append(&path, &(entry("one ", 1) + &entry("line\n", 2) + &whole[..10]));
+        let mut reader = LogReader::open(&path, Start::Oldest).unwrap();
+        assert_eq!(texts(&mut reader), ["one line"]);
+        append(&path, &(whole[10..].to_owned() + &entry("no end", 4)));
+        assert_eq!(texts(&mut reader), ["late"]);
+        assert_eq!(reader.rest().map(|line| line.text).collect::<Vec<_>>(), ["no end"]);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn merges_by_time_and_wakes_on_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (folder.path().join("a.log"), folder.path().join("b.log"));
+        append(&a, &(entry("1\n", 1) + &entry("3\n", 3)));
+        append(&b, &(entry("2\n", 2) + &entry("4\n", 4)));
+        let mut logs = Logs::new().unwrap();
+        logs.add(0, &a, Start::Oldest).unwrap();
+        logs.add(1, &b, Start::Oldest).unwrap();
+        let lines: Vec<_> =
+            std::iter::from_fn(|| logs.next_line().unwrap()).map(|(key, line)| (key, line.text)).collect();
+        assert_eq!(lines, [(0, "1".into()), (1, "2".into()), (0, "3".into()), (1, "4".into())]);
+        append(&a, &entry("5\n", 5));
+        logs.changed().await.unwrap();
+        assert_eq!(logs.next_line().unwrap().unwrap().1.text, "5");
+        assert_eq!(logs.finish(0), []);
+    }
+}
