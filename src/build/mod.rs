@@ -6,6 +6,11 @@
 
 mod error;
 mod event;
+mod expand;
+mod lines;
+mod pattern;
+mod statement;
+
 mod request;
 
 pub use error::{Error, Place, Problem};
