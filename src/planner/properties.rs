@@ -1,0 +1,1 @@
+//! The promises of the planner, over generated projects and arbitrary observed states.

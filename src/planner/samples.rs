@@ -1,0 +1,1 @@
+//! Generated projects and states for the property tests.
