@@ -128,9 +128,9 @@ impl<'a> Builder<'a> {
         if let Some(service) = self.project.services.get(name) {
             return graph::dependencies(service).into_keys().collect();
         }
-        let made_from = self.observed.containers.values().find(|container| container.service == name);
-        let spec = made_from.and_then(|container| serde_json::from_value::<Service>(container.spec.clone()).ok());
-        spec.map(|service| graph::dependencies(&service).into_keys().collect()).unwrap_or_default()
+        let mut made_from = self.observed.containers.values().filter(|container| container.service == name);
+        let spec = made_from.find_map(|container| container.spec.as_ref());
+        spec.map(|service| graph::dependencies(service).into_keys().collect()).unwrap_or_default()
     }
 
     /// Lets every service stop before what it depends on.

@@ -7,7 +7,8 @@ use super::diff::{Change, changes};
 use super::fates::{Fate, Fates};
 use super::observed::{ContainerView, Observed, State};
 use super::options::Recreate;
-use super::{container_name, graph, network_name, service_hash, volume_name};
+use super::{container_name, graph, network_name, volume_name};
+use crate::spec::hash::config_hash;
 use crate::spec::model::{MountKind, Project, Service};
 
 /// What becomes of one service's containers.
@@ -68,7 +69,7 @@ pub(super) fn shared_changed<'a>(
 ) -> Option<Cause> {
     graph::shared(service).into_keys().find_map(|name| {
         let same = match first(name) {
-            First::Existing(id) => container.shares.get(name).is_some_and(|shared| shared == id),
+            First::Existing(id) => container.shares.get(name).is_none_or(|shared| shared == id),
             First::New => false,
             First::None => true,
         };
@@ -89,7 +90,7 @@ pub(super) struct Desired<'a, 'f> {
 impl<'a, 'f> Desired<'a, 'f> {
     pub(super) fn new(project: &'a Project, observed: &'a Observed, fates: &'f Fates, name: &'a str) -> Option<Self> {
         let (name, service) = project.services.get_key_value(name)?;
-        Some(Self { project, observed, name, service, hash: service_hash(service), fates })
+        Some(Self { project, observed, name, service, hash: config_hash(service), fates })
     }
 
     /// Number of containers that the file asks for.
@@ -179,9 +180,9 @@ impl<'a, 'f> Desired<'a, 'f> {
             return None;
         }
         // Another version of this program may have hashed otherwise: what counts is a difference that can be named.
-        let new = serde_json::to_value(self.service).unwrap_or_default();
-        let changes = changes(&container.spec, &new);
-        (container.spec.is_null() || !changes.is_empty()).then_some(Cause::Config { changes })
+        let Some(spec) = &container.spec else { return Some(Cause::Config { changes: Vec::new() }) };
+        let changes = changes(spec, self.service);
+        (!changes.is_empty()).then_some(Cause::Config { changes })
     }
 
     fn image_changed(&self, container: &ContainerView) -> Option<Cause> {

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::hash::IGNORED;
+use crate::spec::model::Service;
 
 /// One attribute that changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -16,8 +17,13 @@ pub struct Change {
     pub to: Option<String>,
 }
 
-/// Compares two resolved services as JSON, leaving out what containers don't depend on.
-pub(super) fn changes(old: &Value, new: &Value) -> Vec<Change> {
+/// Compares two resolved services, leaving out what containers don't depend on.
+pub(super) fn changes(old: &Service, new: &Service) -> Vec<Change> {
+    let value = |service: &Service| serde_json::to_value(service).unwrap_or_default();
+    between(&value(old), &value(new))
+}
+
+fn between(old: &Value, new: &Value) -> Vec<Change> {
     let (Value::Object(old), Value::Object(new)) = (old, new) else { return Vec::new() };
     let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();
     keys.sort_unstable();
@@ -74,7 +80,7 @@ mod tests {
         let old = json!({"image": "a", "environment": {"LOG_LEVEL": "info", "GONE": "1"}, "scale": 1});
         let new = json!({"image": "a", "environment": {"LOG_LEVEL": "debug"}, "scale": 5, "init": true});
         let found: Vec<(String, Option<String>, Option<String>)> =
-            changes(&old, &new).into_iter().map(|change| (change.path, change.from, change.to)).collect();
+            between(&old, &new).into_iter().map(|change| (change.path, change.from, change.to)).collect();
         assert_eq!(
             found,
             vec![
@@ -88,7 +94,7 @@ mod tests {
     #[test]
     fn the_number_of_replicas_is_no_change() {
         let old = json!({"deploy": {"replicas": 1}});
-        assert_eq!(changes(&old, &json!({"deploy": {"replicas": 3}})), vec![]);
-        assert_eq!(changes(&old, &json!({})), vec![]);
+        assert_eq!(between(&old, &json!({"deploy": {"replicas": 3}})), vec![]);
+        assert_eq!(between(&old, &json!({})), vec![]);
     }
 }

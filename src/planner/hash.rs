@@ -6,32 +6,11 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::spec::model::{Deploy, Network, Service, StringMap, Volume};
+use crate::spec::model::{Network, StringMap, Volume};
 
 /// Attributes of a service that a running container doesn't depend on.
 pub(super) const IGNORED: &[&str] =
     &["attach", "build", "depends_on", "develop", "profiles", "pull_policy", "pull_refresh_after", "scale"];
-
-/// Hash of what makes a service's containers what they are: everything but how the image comes about, how many
-/// containers there are and what else has to run.
-pub fn service_hash(service: &Service) -> String {
-    let mut service = service.clone();
-    service.attach = None;
-    service.build = None;
-    service.depends_on.clear();
-    service.develop = None;
-    service.profiles.clear();
-    service.pull_policy = None;
-    service.pull_refresh_after = None;
-    service.scale = None;
-    if let Some(deploy) = &mut service.deploy {
-        deploy.replicas = None;
-    }
-    if service.deploy.as_ref().is_some_and(|deploy| *deploy == Deploy::default()) {
-        service.deploy = None;
-    }
-    of(&service)
-}
 
 /// Hash of a network's definition, labels apart.
 pub fn network_hash(network: &Network) -> String {

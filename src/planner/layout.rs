@@ -347,11 +347,9 @@ impl<'a, 'd> Layout<'a, 'd> {
         for id in self.builder.plan.ids() {
             let Action::StopContainer { container, .. } = &self.builder.plan.step(id).action else { continue };
             let found = container.id.as_ref().and_then(|id| observed.containers.get(id));
-            let ports = found.and_then(|found| found.spec.get("ports")?.as_array());
-            for port in ports.into_iter().flatten() {
-                if let Some(published) = port.get("published").and_then(serde_json::Value::as_str) {
-                    stops.entry(published.to_owned()).or_default().push(id);
-                }
+            let ports = found.and_then(|found| found.spec.as_ref()).map(|service| &service.ports);
+            for published in ports.into_iter().flatten().filter_map(|port| port.published.clone()) {
+                stops.entry(published).or_default().push(id);
             }
         }
         if stops.is_empty() {

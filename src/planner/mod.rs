@@ -36,7 +36,7 @@ mod samples;
 
 pub use action::{Action, Cause, Goal, Reference, Replaced, Step};
 pub use diff::Change;
-pub use hash::{network_hash, service_hash, volume_hash};
+pub use hash::{network_hash, volume_hash};
 pub use names::{container_name, network_name, volume_name};
 pub use observed::{ContainerView, Health, MountedVolume, NetworkView, Observed, State, VolumeView};
 pub use options::{Down, Images, PlanOptions, Recreate, Up, Verb};

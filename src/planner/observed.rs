@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::spec::model::Service;
+
 /// Everything the planner needs to know about the present state of one project.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Observed {
@@ -35,10 +37,10 @@ pub struct ContainerView {
     pub number: u32,
     /// Made by `run`: not counted as a replica.
     pub oneoff: bool,
-    /// [`service_hash`](super::service_hash) of the service it was made from.
+    /// [`config_hash`](crate::spec::hash::config_hash) of the service it was made from.
     pub config_hash: String,
-    /// The resolved service it was made from, as JSON: the ground for naming what changed.
-    pub spec: serde_json::Value,
+    /// The resolved service it was made from: the ground for naming what changed.
+    pub spec: Option<Service>,
     /// Id of its image.
     pub image: String,
     /// State of its main process.
@@ -49,9 +51,11 @@ pub struct ContainerView {
     pub networks: BTreeMap<String, String>,
     /// Volumes mounted in it, by target path.
     pub volumes: BTreeMap<String, MountedVolume>,
-    /// Services whose namespaces or volumes it shares → id of the container it shares them with.
+    /// Services whose namespaces or volumes it shares → id of the container it shares them with. What isn't listed is
+    /// not compared.
     pub shares: BTreeMap<String, String>,
-    /// Digests of its configs and secrets when it was made, keyed as in [`Observed::files`].
+    /// Digests of its configs and secrets when it was made, keyed as in [`Observed::files`]. What isn't listed is not
+    /// compared.
     pub files: BTreeMap<String, String>,
 }
 

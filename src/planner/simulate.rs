@@ -5,7 +5,8 @@ use super::decide::{First, network_keys, volume_mounts};
 use super::fates::Fates;
 use super::observed::{ContainerView, Health, MountedVolume, NetworkView, Observed, State, VolumeView};
 use super::plan::Plan;
-use super::{graph, network_hash, network_name, service_hash, volume_hash, volume_name};
+use super::{graph, network_hash, network_name, volume_hash, volume_name};
+use crate::spec::hash::config_hash;
 use crate::spec::model::Project;
 
 /// The state after all steps of a plan.
@@ -135,8 +136,8 @@ fn create_container(
         name: container.to_owned(),
         service: name.to_owned(),
         number,
-        config_hash: service_hash(service),
-        spec: serde_json::to_value(service).unwrap_or_default(),
+        config_hash: config_hash(service),
+        spec: Some(service.clone()),
         image: state.images.get(name).cloned().flatten().unwrap_or_default(),
         networks: networks.collect(),
         volumes: anonymous.chain(named).collect(),
