@@ -1,7 +1,11 @@
-//! Entry of the `stack` binary.
+//! Entry of the `stack` binary: a hidden first argument decides which process this is, before any thread exists.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    stack::cli::main()
+    let args: Vec<_> = std::env::args_os().skip(1).take(3).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    match args.split_first() {
+        Some((first, rest)) if first == stack::engine::supervisor::ARGUMENT => stack::engine::supervisor::main(rest),
+        _ => stack::cli::main(),
+    }
 }

@@ -72,7 +72,7 @@ pub(crate) fn spawn_supervisor(paths: &Paths, project: &str, client: Option<Owne
 
 /// The supervisor's arguments, also what the shim starts it again with.
 pub(crate) fn supervisor_args(paths: &Paths, project: &str) -> Vec<String> {
-    let mut args = vec!["__supervisor".to_owned(), project.to_owned()];
+    let mut args = vec![super::supervisor::ARGUMENT.to_owned(), project.to_owned()];
     args.extend(paths.root().map(|root| root.display().to_string()));
     args
 }

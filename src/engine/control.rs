@@ -92,8 +92,10 @@ pub struct Up {
     pub project: Project,
     /// Where it comes from.
     pub source: Source,
-    /// Contents of secrets and configs that come from the caller's environment, by `secrets/<key>` or `configs/<key>`.
-    pub objects: BTreeMap<String, String>,
+    /// Contents of secrets and configs, by `secret:<key>` or `config:<key>`.
+    pub objects: BTreeMap<String, Vec<u8>>,
+    /// Services that inactive profiles leave out.
+    pub disabled: Vec<String>,
     /// Services asked for; all if empty.
     pub services: Vec<String>,
     /// Replica counts of the command line.
@@ -112,6 +114,8 @@ pub struct Up {
     pub renew_anon_volumes: bool,
     /// Remove containers of services that the file does not have.
     pub remove_orphans: bool,
+    /// Say nothing of such containers.
+    pub ignore_orphans: bool,
     /// Seconds before SIGKILL, instead of the services' own.
     pub timeout: Option<u64>,
     /// Wait until running or healthy.

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use crate::sys::ready;
 use fs_err as fs;
 use jiff::Timestamp;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
@@ -233,7 +234,7 @@ impl Logs {
     /// No log yet. Needs a running tokio runtime.
     pub fn new() -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        Ok(Self { sources: Vec::new(), changes: AsyncFd::new(inotify)? })
+        Ok(Self { sources: Vec::new(), changes: ready::register(inotify)? })
     }
 
     /// Adds a log; its lines will carry `key`.

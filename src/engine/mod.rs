@@ -1,11 +1,33 @@
 //! The engine: what exists, what shall exist, and the one process per stack that brings the two together.
 //!
-//! * [`paths`] says where things lie; [`state`] reads and writes them. Readers need no running process.
-//! * [`logs`] reads and follows what containers wrote.
+//! * [`paths`] says where things lie; [`state`], [`networks`] and [`volumes`] read and write them. Readers need no
+//!   running process. [`logs`] reads what containers wrote.
 //! * [`control`] is the language between a command and the supervisor; [`client`] speaks it for the command.
+//! * [`supervisor`] is the process that decides: it answers commands (`serve`), looks, plans and executes (`observe`,
+//!   `reconcile`, `execute`), makes, starts and stops containers (`record`, `bundle`, `start`, `stop`, `exec`), watches
+//!   them (`health`, `restart`) and takes over after a crash (`recover`).
 
+mod bundle;
 pub mod client;
 pub mod control;
+mod exec;
+mod execute;
+mod fault;
+mod health;
+mod hosts;
 pub mod logs;
+pub mod networks;
+mod observe;
 pub mod paths;
+mod reconcile;
+mod record;
+mod recover;
+mod restart;
+mod serve;
+mod start;
 pub mod state;
+mod stop;
+pub mod supervisor;
+pub mod volumes;
+
+pub use observe::image_reference;

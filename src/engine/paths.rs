@@ -64,9 +64,18 @@ impl Paths {
         self.run_states(project).join(format!("{id}.json"))
     }
 
-    /// Contents of a container's secrets and configs; on a file system in memory by default.
+    /// Folder with the contents of a container's secrets and configs, each under `secret:<key>` or `config:<key>`; on
+    /// a file system in memory by default.
     pub fn file_objects(&self, project: &str, id: &str) -> PathBuf {
-        self.project_run(project).join("files").join(format!("{id}.json"))
+        self.project_run(project).join("files").join(id)
+    }
+
+    /// Control group of a container below each hierarchy, of no other root.
+    pub fn cgroup(&self, project: &str, id: &str) -> String {
+        match self.instance() {
+            instance if instance.is_empty() => format!("stack/{project}/{id}"),
+            instance => format!("stack-{instance}/{project}/{id}"),
+        }
     }
 
     /// All containers' lasting state.

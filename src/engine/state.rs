@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::paths::Paths;
+use crate::runtime::launch::Process;
 use crate::spec::model::{Healthcheck, Service};
 use crate::sys::file::write_atomic;
 
@@ -17,7 +18,7 @@ use crate::sys::file::write_atomic;
 pub const VERSION: u32 = 1;
 
 /// What was decided when a container was created. Never changes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
     /// Version of this file.
     pub version: u32,
@@ -37,20 +38,28 @@ pub struct Record {
     pub image: String,
     /// Digest of the image's configuration.
     pub image_id: String,
-    /// The process's arguments, entrypoint first.
-    pub command: Vec<String>,
+    /// The process, everything about it decided; what later runs in the container starts from it, too.
+    pub process: Process,
     /// Time of creation.
     pub created: Timestamp,
     /// Labels, those of `com.docker.compose.*` included.
     pub labels: BTreeMap<String, String>,
     /// Hash of the resolved service.
     pub config_hash: String,
+    /// Digests of the contents of its secrets and configs, by `secret:<key>` and `config:<key>`.
+    pub files: BTreeMap<String, String>,
+    /// Services whose namespaces or volumes it shares, with the container it shares them with.
+    pub shares: BTreeMap<String, String>,
     /// The resolved service.
     pub config: Service,
     /// The effective health check, the image's merged in; none if disabled.
     pub healthcheck: Option<Healthcheck>,
     /// Signal that asks it to end.
     pub stop_signal: i32,
+    /// Host name.
+    pub hostname: String,
+    /// Services or containers whose namespaces it joins.
+    pub joins: Joins,
     /// Networks in order of attachment.
     pub endpoints: Vec<Endpoint>,
     /// Mounts of volumes, binds and memory.
@@ -64,6 +73,8 @@ pub struct Endpoint {
     pub key: String,
     /// Real name of the network.
     pub network: String,
+    /// Id of the network, which tells it from an earlier one of that name.
+    pub network_id: String,
     /// Bridge.
     pub bridge: String,
     /// Interface inside.
@@ -81,7 +92,7 @@ pub struct Endpoint {
 }
 
 /// A mount, as `ps` and `inspect` show it and as the next container inherits it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountRecord {
     /// bind, volume, tmpfs or image.
     pub kind: String,
@@ -93,6 +104,33 @@ pub struct MountRecord {
     pub read_only: bool,
     /// A volume without a name of its own.
     pub anonymous: bool,
+    /// Folder inside the volume or image.
+    pub subpath: Option<String>,
+    /// Leave an empty volume empty.
+    pub nocopy: bool,
+    /// Make a missing host path.
+    pub create_host_path: bool,
+    /// Propagation of a bind.
+    pub propagation: Option<String>,
+    /// Size of a memory file system in bytes.
+    pub size: Option<u64>,
+    /// Mode of a memory file system's root.
+    pub mode: Option<u32>,
+}
+
+/// Namespaces that are not the container's own: `host`, the id of the container it joins, or (networks only) `none`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joins {
+    /// Network.
+    pub net: Option<String>,
+    /// Processes.
+    pub pid: Option<String>,
+    /// System V IPC and `/dev/shm`.
+    pub ipc: Option<String>,
+    /// Host name.
+    pub uts: Option<String>,
+    /// Control groups.
+    pub cgroup: Option<String>,
 }
 
 /// Where a container is in its life.
@@ -189,7 +227,7 @@ pub struct RunState {
 }
 
 /// A container: its record and its run state.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Container {
     /// What was decided.
     pub record: Record,

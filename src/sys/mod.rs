@@ -9,4 +9,5 @@ pub mod mount;
 pub mod netns;
 pub mod path;
 pub mod process;
+pub mod ready;
 pub mod terminal;

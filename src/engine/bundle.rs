@@ -1,0 +1,294 @@
+//! From the record of a container to its launch: mounts opened, limits in numbers, nothing left to decide.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use fs_err as fs;
+
+use super::control::Failure;
+use super::hosts;
+use super::paths::Paths;
+use super::state::{MountRecord, Record};
+use super::volumes;
+use crate::images::{Store, Writable};
+use crate::runtime::device::{Device, DeviceRule};
+use crate::runtime::launch::{
+    Cgroup, Launch, Mount, MountFlags, Namespaces, Net, Resources, Seccomp, Share, Slot, Stdio,
+};
+use crate::spec::model::{FileMount, Service};
+use crate::spec::units::ByteSize;
+use crate::sys::{mount, path};
+use rustix::fs::OFlags;
+
+const SHM_SIZE: u64 = 64 << 20;
+const PIDS_LIMIT: i64 = 4096;
+const LOG_SIZE: u64 = 10 << 20;
+const LOG_FILES: u32 = 3;
+
+/// A launch and the descriptors that its slots count.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    pub(crate) launch: Launch,
+    pub(crate) fds: Vec<OwnedFd>,
+}
+
+impl Bundle {
+    fn slot(&mut self, fd: OwnedFd) -> Slot {
+        self.fds.push(fd);
+        Slot(self.fds.len() - 1)
+    }
+}
+
+/// Opens everything that a container needs. Blocking.
+///
+/// `kept` says that the shim still has the container's network from an earlier run.
+pub(crate) fn prepare(paths: &Paths, store: &Store, record: &Record, kept: bool) -> Result<Bundle, Failure> {
+    let image = store.find(&record.image_id).map_err(|e| Failure::new(e.to_string()))?;
+    let image = image.ok_or_else(|| {
+        Failure::new(format!("container {}: its image {} is gone", record.name, record.image))
+            .hint("run `stack up` to make it anew")
+    })?;
+    let home = paths.container(&record.id);
+    let writable = Writable { upper: &home.join("upper"), work: &home.join("work"), volatile: false };
+    let rootfs =
+        store.rootfs(&image, Some(writable)).map_err(|e| Failure::new(format!("container {}: {e}", record.name)))?;
+    let mut bundle = Bundle { launch: launch(paths, record, kept)?, fds: vec![rootfs.mount] };
+    for (tree, target) in rootfs.binds {
+        let slot = bundle.slot(tree);
+        bundle.launch.mounts.push(Mount::Tree { slot, target, flags: MountFlags::default() });
+    }
+    for mount in &record.mounts {
+        let opened = open_mount(paths, store, &mut bundle, mount).map_err(|failure| Failure {
+            message: format!("container {}: {}", record.name, failure.message),
+            ..failure
+        })?;
+        bundle.launch.mounts.push(opened);
+    }
+    if !matches!(bundle.launch.namespaces.net, Net::Join(_)) {
+        let files = hosts::files(record);
+        let file = |(target, content): (&str, String)| small_file(target.to_owned(), content.into_bytes(), 0o644);
+        bundle.launch.mounts.extend(files.into_iter().map(file));
+    }
+    for (kind, mounts, home) in
+        [("secret", &record.config.secrets, "/run/secrets"), ("config", &record.config.configs, "")]
+    {
+        for mount in mounts {
+            bundle.launch.mounts.push(file_object(paths, record, kind, mount, home)?);
+        }
+    }
+    Ok(bundle)
+}
+
+fn launch(paths: &Paths, record: &Record, kept: bool) -> Result<Launch, Failure> {
+    let service = &record.config;
+    let privileged = service.privileged.unwrap_or(false);
+    let option = |names: &[&str]| service.security_opt.iter().any(|option| names.contains(&option.as_str()));
+    let open_paths = privileged || option(&["systempaths=unconfined", "systempaths:unconfined"]);
+    let unfiltered = privileged || option(&["seccomp=unconfined", "seccomp:unconfined"]);
+    Ok(Launch {
+        id: record.id.clone(),
+        hostname: record.hostname.clone(),
+        domainname: service.domainname.clone(),
+        namespaces: namespaces(record, kept),
+        rootfs: Slot(0),
+        read_only: service.read_only.unwrap_or(false),
+        mounts: Vec::new(),
+        process: record.process.clone(),
+        init: service.init.unwrap_or(false),
+        cgroup: Cgroup {
+            path: paths.cgroup(&record.project, &record.id),
+            resources: resources(service),
+            device_rules: service.device_cgroup_rules.iter().filter_map(|rule| DeviceRule::parse(rule)).collect(),
+        },
+        masked: if open_paths { Vec::new() } else { Launch::default_masked() },
+        read_only_paths: if open_paths { Vec::new() } else { Launch::default_read_only_paths() },
+        sysctls: service.sysctls.clone(),
+        seccomp: if unfiltered { Seccomp::Unconfined } else { Seccomp::Default },
+        privileged,
+        devices: devices(record)?,
+        shm_size: service.shm_size.and_then(|size| u64::try_from(size.0).ok()).unwrap_or(SHM_SIZE),
+        stdio: stdio(paths, record),
+    })
+}
+
+fn namespaces(record: &Record, kept: bool) -> Namespaces {
+    let share = |joined: &Option<String>| match joined.as_deref() {
+        None => Share::Private,
+        Some("host") => Share::Host,
+        Some(id) => Share::Join(id.to_owned()),
+    };
+    let joins = &record.joins;
+    Namespaces {
+        net: match joins.net.as_deref() {
+            None if kept => Net::Kept,
+            None => Net::New,
+            Some("host") => Net::Host,
+            Some("none") => Net::None,
+            Some(id) => Net::Join(id.to_owned()),
+        },
+        pid: share(&joins.pid),
+        ipc: share(&joins.ipc),
+        uts: share(&joins.uts),
+        cgroup: share(&joins.cgroup),
+    }
+}
+
+fn resources(service: &Service) -> Resources {
+    let deploy = service.deploy.as_ref().and_then(|deploy| deploy.resources.as_ref());
+    let limits = deploy.and_then(|resources| resources.limits.clone()).unwrap_or_default();
+    let reservations = deploy.and_then(|resources| resources.reservations.clone()).unwrap_or_default();
+    let positive = |size: Option<ByteSize>| size.and_then(|size| u64::try_from(size.0).ok()).filter(|size| *size > 0);
+    let number = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok()).filter(|value| *value > 0);
+    let memory = positive(service.mem_limit.or(limits.memory));
+    let cpus = service.cpus.or(limits.cpus).filter(|cpus| *cpus > 0.0);
+    #[expect(clippy::cast_possible_truncation, reason = "microseconds of a few thousand processors at most")]
+    let quota = cpus.map(|cpus| (cpus * 100_000.0).round() as i64);
+    Resources {
+        memory,
+        memory_swap: match (service.memswap_limit, memory) {
+            (Some(ByteSize(swap)), _) => Some(swap).filter(|swap| *swap != 0),
+            (None, Some(memory)) => i64::try_from(memory).ok().map(|memory| memory.saturating_mul(2)),
+            (None, None) => None,
+        },
+        memory_reservation: positive(service.mem_reservation.or(reservations.memory)),
+        swappiness: service.mem_swappiness.and_then(|value| u64::try_from(value).ok()),
+        oom_kill_disable: service.oom_kill_disable.unwrap_or(false),
+        cpu_quota: quota.or(service.cpu_quota.filter(|quota| *quota > 0)),
+        cpu_period: number(service.cpu_period),
+        cpu_shares: number(service.cpu_shares),
+        cpuset_cpus: service.cpuset.clone(),
+        cpuset_mems: None,
+        pids: Some(match service.pids_limit.or(limits.pids) {
+            None => PIDS_LIMIT,
+            Some(limit) if limit <= 0 => -1,
+            Some(limit) => limit,
+        }),
+        blkio_weight: None,
+    }
+}
+
+fn devices(record: &Record) -> Result<Vec<Device>, Failure> {
+    let mut devices = Vec::new();
+    for device in &record.config.devices {
+        let permissions = if device.permissions.is_empty() { "rwm" } else { &device.permissions };
+        let target = if device.target.is_empty() { &device.source } else { &device.target };
+        let found = Device::from_host(Path::new(&device.source), target, permissions)
+            .map_err(|e| Failure::new(format!("container {}: device {}: {e}", record.name, device.source)))?;
+        devices.extend(found);
+    }
+    Ok(devices)
+}
+
+/// Where the output goes, by the service's `logging`.
+pub(crate) fn stdio(paths: &Paths, record: &Record) -> Stdio {
+    let logging = record.config.logging.clone().unwrap_or_default();
+    let stdin = record.config.stdin_open.unwrap_or(false);
+    if logging.driver.as_deref() == Some("none") && !stdin && !record.process.tty {
+        return Stdio::Null;
+    }
+    let option = |name: &str| logging.options.get(name).map(String::as_str);
+    Stdio::Log {
+        path: paths.log(&record.id),
+        max_size: option("max-size")
+            .and_then(|text| text.parse().ok())
+            .map_or(LOG_SIZE, |ByteSize(size)| u64::try_from(size).unwrap_or(0)),
+        max_files: option("max-file")
+            .and_then(|count| count.parse().ok())
+            .filter(|count| *count > 0)
+            .unwrap_or(LOG_FILES),
+        stdin,
+    }
+}
+
+fn open_mount(paths: &Paths, store: &Store, bundle: &mut Bundle, mount: &MountRecord) -> Result<Mount, Failure> {
+    let at = |e: &dyn std::fmt::Display| Failure::new(format!("mount {} at {}: {e}", mount.source, mount.target));
+    let flags = MountFlags { read_only: mount.read_only, ..MountFlags::default() };
+    let tree = match mount.kind.as_str() {
+        "tmpfs" => {
+            return Ok(Mount::Tmpfs {
+                target: mount.target.clone(),
+                size: mount.size,
+                mode: mount.mode.unwrap_or(0o1777),
+                uid: 0,
+                gid: 0,
+                flags: MountFlags { nosuid: true, nodev: true, noexec: true, read_only: mount.read_only },
+            });
+        }
+        "bind" => {
+            let source = Path::new(&mount.source);
+            if mount.create_host_path && !source.exists() {
+                fs::create_dir_all(source).map_err(|e| at(&e))?;
+            }
+            mount::clone_tree(source, true)
+                .map_err(|e| at(&e).hint("make the host path, or set `bind.create_host_path: true`"))?
+        }
+        "image" => {
+            let image = store.find(&mount.source).map_err(|e| at(&e))?;
+            let image = image.ok_or_else(|| at(&"no such image"))?;
+            let tree = store.rootfs(&image, None).map_err(|e| at(&e))?.mount;
+            beneath(tree, mount.subpath.as_deref()).map_err(|e| at(&e))?
+        }
+        _ => {
+            let volume = volumes::find(paths, &mount.source).map_err(|e| at(&e))?;
+            let volume = volume.ok_or_else(|| at(&"the volume is gone"))?;
+            let tree = mount::clone_tree(&volumes::data(paths, &volume)?, true).map_err(|e| at(&e))?;
+            beneath(tree, mount.subpath.as_deref()).map_err(|e| at(&e))?
+        }
+    };
+    if let Some(propagation) = &mount.propagation {
+        let attributes =
+            mount::Attributes { propagation: propagation_flag(propagation), ..mount::Attributes::default() };
+        mount::set_attributes(tree.as_fd(), attributes, propagation.starts_with('r')).map_err(|e| at(&e))?;
+    }
+    Ok(Mount::Tree { slot: bundle.slot(tree), target: mount.target.clone(), flags })
+}
+
+/// The kernel's flag for `private`, `slave`, `shared` and their recursive forms.
+fn propagation_flag(text: &str) -> u64 {
+    match text.trim_start_matches('r') {
+        "shared" => libc::MS_SHARED,
+        "slave" => libc::MS_SLAVE,
+        _ => libc::MS_PRIVATE,
+    }
+}
+
+/// The folder inside a tree, never outside of it.
+fn beneath(tree: OwnedFd, subpath: Option<&str>) -> io::Result<OwnedFd> {
+    match subpath {
+        None | Some("") => Ok(tree),
+        Some(subpath) => {
+            let folder = path::open_beneath(tree.as_fd(), Path::new(subpath), OFlags::PATH)?;
+            mount::clone_tree_at(folder.as_fd(), Path::new(""), true)
+        }
+    }
+}
+
+fn file_object(paths: &Paths, record: &Record, kind: &str, mount: &FileMount, home: &str) -> Result<Mount, Failure> {
+    let key = format!("{kind}:{}", mount.source);
+    let content = fs::read(paths.file_objects(&record.project, &record.id).join(&key))
+        .map_err(|e| Failure::new(format!("container {}: {kind} {}: {e}", record.name, mount.source)))?;
+    let target = match mount.target.as_deref() {
+        Some(target) if target.starts_with('/') => target.to_owned(),
+        Some(target) => format!("{home}/{target}"),
+        None => format!("{home}/{}", mount.source),
+    };
+    let number = |what: &str, text: &Option<String>, radix, default| match text {
+        None => Ok(default),
+        Some(text) => u32::from_str_radix(text, radix).map_err(|_| {
+            Failure::new(format!("container {}: {kind} {}: invalid {what} {text:?}", record.name, mount.source))
+        }),
+    };
+    Ok(Mount::File {
+        target,
+        content,
+        mode: number("mode", &mount.mode, 8, 0o444)?,
+        uid: number("uid", &mount.uid, 10, 0)?,
+        gid: number("gid", &mount.gid, 10, 0)?,
+        read_only: true,
+    })
+}
+
+fn small_file(target: String, content: Vec<u8>, mode: u32) -> Mount {
+    Mount::File { target, content, mode, uid: 0, gid: 0, read_only: false }
+}

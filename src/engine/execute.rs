@@ -1,0 +1,208 @@
+//! Carries out a plan: every step as soon as what it waits for is done, independent steps at the same time.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::control::{self, Failure};
+use super::reconcile::Desired;
+use super::record::Identity;
+use super::state::{Health, Status};
+use super::supervisor::Supervisor;
+use crate::planner::{Action, Goal, Plan, Reference, Schedule, Step, StepId};
+use crate::sys::process::signal_number;
+
+/// Another command took over.
+#[derive(Debug)]
+pub(crate) struct Interrupted;
+
+impl Supervisor {
+    /// Carries out a plan. After a failure what depends on it is left out, the rest goes on, and all failures are
+    /// reported; planning again is the repair.
+    pub(crate) async fn execute(self: &Rc<Self>, plan: &Plan, desired: &Arc<Desired>) -> Result<(), Failure> {
+        let mut interrupt = self.turn.interrupt.subscribe();
+        let mut schedule = Schedule::new(plan);
+        let mut running: JoinSet<(StepId, Result<(), Failure>)> = JoinSet::new();
+        let mut waits: BTreeMap<StepId, AbortHandle> = BTreeMap::new();
+        let mut failures = Vec::new();
+        let mut interrupted = false;
+        loop {
+            for id in schedule.take_ready() {
+                super::fault::point();
+                let (this, desired, step) = (self.clone(), desired.clone(), plan.step(id).clone());
+                let is_wait = matches!(step.action, Action::WaitFor { .. });
+                let handle = running.spawn_local(async move { (id, this.act(&desired, step).await) });
+                if is_wait {
+                    waits.insert(id, handle);
+                }
+            }
+            tokio::select! {
+                done = running.join_next() => match done {
+                    None => break,
+                    Some(Ok((id, Ok(())))) => schedule.finish(id),
+                    Some(Ok((id, Err(failure)))) => {
+                        schedule.fail(id);
+                        failures.push(failure);
+                    }
+                    Some(Err(_)) => {}
+                },
+                _ = interrupt.changed(), if !interrupted => {
+                    interrupted = true;
+                    schedule.cancel();
+                    waits.values().for_each(AbortHandle::abort);
+                }
+            }
+        }
+        if interrupted {
+            return Err(Interrupted.into());
+        }
+        merge(failures)
+    }
+
+    async fn act(self: &Rc<Self>, desired: &Arc<Desired>, step: Step) -> Result<(), Failure> {
+        match step.action {
+            Action::CreateNetwork { key, .. } | Action::RepairNetwork { key, .. } => {
+                let wanted = desired.project.networks.get(&key).cloned();
+                let mut wanted = wanted.ok_or_else(|| Failure::new(format!("network {key} is not in the file")))?;
+                wanted.name = crate::planner::network_name(&desired.project, &key);
+                self.create_network(key, wanted).await
+            }
+            Action::RemoveNetwork { name } => self.remove_network(name).await,
+            Action::CreateVolume { key, .. } => self.create_volume(desired, &key),
+            Action::RemoveVolume { name } => self.remove_volume(name).await,
+            Action::CreateContainer { service, number, name, replaces } => {
+                let action = |new, old| if replaces.is_some() { old } else { new };
+                let (begin, end) = (
+                    action(control::Action::Creating, control::Action::Recreate),
+                    action(control::Action::Created, control::Action::Recreated),
+                );
+                self.report(control::Kind::Container, &name, "", &service, begin);
+                let model = desired.project.services.get(&service).cloned().unwrap_or_default();
+                let identity =
+                    Identity { id: String::new(), name: name.clone(), service: service.clone(), number, oneoff: false };
+                let id = self.create_container(desired, identity, &model, replaces).await?;
+                self.report(control::Kind::Container, &name, &id, &service, end);
+                Ok(())
+            }
+            Action::StartContainer { container } => {
+                let id = self.id_of(&container)?;
+                self.change(&id, |state| {
+                    state.stopped_by_user = false;
+                    state.restarts = 0;
+                })?;
+                self.start_container(&id).await?;
+                let record = self.container(&id)?.record;
+                self.run_hooks(&record, &record.config.post_start).await
+            }
+            Action::StopContainer { container, timeout } => {
+                self.stop_container(&self.id_of(&container)?, timeout).await
+            }
+            Action::RemoveContainer { container, volumes } => {
+                self.remove_container(&self.id_of(&container)?, volumes).await
+            }
+            Action::KillContainer { container, signal } => {
+                let number = signal_number(&signal)
+                    .ok_or_else(|| Failure::new(format!("unknown signal {signal:?}; see `kill -l` for the names")))?;
+                self.kill_container(&self.id_of(&container)?, number).await
+            }
+            Action::PauseContainer { container } => self.freeze(&container, true).await,
+            Action::UnpauseContainer { container } => self.freeze(&container, false).await,
+            Action::WaitFor { containers, goal, required, .. } => {
+                for container in containers {
+                    let id = self.id_of(&container)?;
+                    match self.wait_goal(&id, goal).await {
+                        Err(failure) if required => return Err(failure),
+                        Err(failure) => {
+                            let message = format!("optional dependency {}: {}", container.service, failure.message);
+                            let warning = control::Action::Warning { message };
+                            self.report(control::Kind::Container, &container.name, &id, &container.service, warning);
+                        }
+                        Ok(()) => {}
+                    }
+                }
+                Ok(())
+            }
+            Action::RemoveImage { image, service } => {
+                let name = image.unwrap_or_else(|| format!("{}-{service}", self.project));
+                let removed = self.store.remove(&name, &crate::images::Removal::default());
+                removed.map(drop).map_err(|e| Failure::new(e.to_string()))
+            }
+        }
+    }
+
+    /// The id of a container that a plan names; one that the plan itself makes is found by its name.
+    fn id_of(&self, reference: &Reference) -> Result<String, Failure> {
+        if let Some(id) = &reference.id {
+            return Ok(id.clone());
+        }
+        let containers = self.containers();
+        let found = containers.into_iter().find(|container| container.record.name == reference.name);
+        found
+            .map(|container| container.record.id)
+            .ok_or_else(|| Failure::new(format!("no container {}", reference.name)))
+    }
+
+    async fn freeze(self: &Rc<Self>, container: &Reference, frozen: bool) -> Result<(), Failure> {
+        let id = self.id_of(container)?;
+        let shim = self.shim().await?;
+        shim.freeze(&id, frozen).await.map_err(|e| Failure::new(format!("container {}: {e}", container.name)))?;
+        self.change(&id, |state| state.status = if frozen { Status::Paused } else { Status::Running })?;
+        let action = if frozen { control::Action::Paused } else { control::Action::Unpaused };
+        self.tell(&self.container(&id)?, action);
+        Ok(())
+    }
+
+    /// Waits until a container has reached a goal, or can't any more.
+    pub(crate) async fn wait_goal(self: &Rc<Self>, id: &str, goal: Goal) -> Result<(), Failure> {
+        let container = self.container(id)?;
+        let name = container.record.name.clone();
+        if goal != Goal::Ready || container.state.health == Health::Starting {
+            self.tell(&container, control::Action::Waiting);
+        }
+        let has_check = container.record.healthcheck.is_some();
+        let reached = |this: &Self| {
+            let Some(state) = this.look(id, |container| container.state.clone()) else {
+                return Some(Err(Failure::new(format!("container {name} was removed"))));
+            };
+            let failed =
+                |why: String| Some(Err(Failure::new(format!("dependency failed to start: container {name} {why}"))));
+            match (goal, state.status) {
+                (_, Status::Dead) => failed("is dead".to_owned()),
+                (Goal::Completed, Status::Exited) if state.exit_code == 0 => Some(Ok(control::Action::Completed)),
+                (Goal::Completed, Status::Exited) => {
+                    let service = &container.record.service;
+                    Some(Err(Failure::new(format!(
+                        "service {service:?} didn't complete successfully: exit {}",
+                        state.exit_code
+                    ))))
+                }
+                (Goal::Ready, Status::Exited) if state.exit_code == 0 => Some(Ok(control::Action::Completed)),
+                (_, Status::Exited) => failed(format!("exited ({})", state.exit_code)),
+                (Goal::Healthy | Goal::Ready, Status::Running) => match state.health {
+                    Health::Healthy => Some(Ok(control::Action::Healthy)),
+                    Health::Unhealthy => failed("is unhealthy".to_owned()),
+                    Health::None if !has_check && goal == Goal::Ready => Some(Ok(control::Action::Started)),
+                    Health::None if !has_check => failed("has no healthcheck configured".to_owned()),
+                    Health::None | Health::Starting => None,
+                },
+                _ => None,
+            }
+        };
+        let action = self.wait_for(reached).await?;
+        if goal == Goal::Completed {
+            self.tell(&container, action);
+        }
+        Ok(())
+    }
+}
+
+/// All failures as one; the first decides the exit code and the hint.
+fn merge(failures: Vec<Failure>) -> Result<(), Failure> {
+    let messages: Vec<String> = failures.iter().map(|failure| failure.message.clone()).collect();
+    match failures.into_iter().next() {
+        None => Ok(()),
+        Some(first) => Err(Failure { message: messages.join("\n"), ..first }),
+    }
+}

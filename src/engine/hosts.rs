@@ -1,0 +1,70 @@
+//! What a container finds in `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::state::Record;
+use crate::net::files::{self, ResolvConf};
+
+/// The resolver inside every container.
+const RESOLVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 11));
+
+/// The three files, by path.
+pub(crate) fn files(record: &Record) -> Vec<(&'static str, String)> {
+    let addresses = addresses(record);
+    let service = &record.config;
+    let mut names = vec![record.hostname.clone()];
+    if let Some(domain) = &service.domainname {
+        names.insert(0, format!("{}.{domain}", record.hostname));
+    }
+    vec![
+        ("/etc/hosts", files::hosts(&names, &addresses, &extra_hosts(record))),
+        ("/etc/hostname", format!("{}\n", record.hostname)),
+        ("/etc/resolv.conf", resolv_conf(record)),
+    ]
+}
+
+/// A container's addresses, in order of attachment.
+pub(crate) fn addresses(record: &Record) -> Vec<IpAddr> {
+    let parse = |text: &String| text.parse::<IpNet>().ok().map(|net| net.addr());
+    record.endpoints.iter().flat_map(|endpoint| endpoint.addresses.iter().filter_map(parse)).collect()
+}
+
+/// `host=address` entries; `host-gateway` is the host's own address on the container's network.
+fn extra_hosts(record: &Record) -> Vec<(String, IpAddr)> {
+    let gateway = record.endpoints.iter().find_map(|endpoint| endpoint.gateway.as_ref()?.parse().ok());
+    let entry = |text: &String| {
+        let (host, address) = text.split_once(['=', ':'])?;
+        let address = match address.trim_matches(['[', ']']) {
+            "host-gateway" => gateway?,
+            address => address.parse().ok()?,
+        };
+        Some((host.to_owned(), address))
+    };
+    record.config.extra_hosts.iter().filter_map(entry).collect()
+}
+
+fn resolv_conf(record: &Record) -> String {
+    let service = &record.config;
+    let host = host_resolver();
+    let servers: Vec<IpAddr> = match record.joins.net.as_deref() {
+        None => vec![RESOLVER],
+        _ if !service.dns.is_empty() => service.dns.iter().filter_map(|server| server.parse().ok()).collect(),
+        Some("host") => host.servers.clone(),
+        _ => Vec::new(),
+    };
+    let search = if service.dns_search.is_empty() { host.search } else { service.dns_search.clone() };
+    let search: Vec<String> = search.into_iter().filter(|domain| domain != ".").collect();
+    let options = match (service.dns_opt.is_empty(), record.joins.net.is_none()) {
+        (false, _) => service.dns_opt.clone(),
+        (true, true) => vec!["ndots:0".to_owned()],
+        (true, false) => host.options,
+    };
+    files::resolv_conf(&servers, &search, &options)
+}
+
+/// The host's resolver configuration; empty where there is none.
+pub(crate) fn host_resolver() -> ResolvConf {
+    ResolvConf::parse(&fs_err::read_to_string("/etc/resolv.conf").unwrap_or_default())
+}

@@ -1,0 +1,231 @@
+//! Networks: a description of each, and the bridge it stands for.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+
+use fs_err as fs;
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::control::{Action, Failure, Kind};
+use super::paths::Paths;
+use super::state::{VERSION, read_json};
+use super::supervisor::{Supervisor, blocking};
+use crate::net::ipam::{Ipam, NetworkRequest, PoolRequest};
+use crate::net::{self, Host};
+use crate::planner;
+use crate::spec::model;
+use crate::sys::file::write_atomic;
+
+/// A network's description, `<name>.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Version of this file.
+    pub version: u32,
+    /// Real name.
+    pub name: String,
+    /// Changes each time the network is made.
+    pub id: String,
+    /// Project that made it; empty if none did.
+    pub project: String,
+    /// Key in the project's file.
+    pub key: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Hash of its definition.
+    pub hash: String,
+    /// Time of creation.
+    pub created: Timestamp,
+    /// Its bridge.
+    pub bridge: Bridge,
+}
+
+/// The bridge of a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bridge {
+    /// Interface name.
+    pub name: String,
+    /// Subnets, each with the bridge's own address in it.
+    pub subnets: Vec<(IpNet, Option<IpAddr>)>,
+    /// No way out.
+    pub internal: bool,
+    /// Largest packet.
+    pub mtu: Option<u32>,
+    /// Its members may talk to each other.
+    pub icc: bool,
+    /// Traffic to outside gets the host's address.
+    pub masquerade: bool,
+}
+
+impl Network {
+    /// The bridge in the words of the layer below.
+    pub(crate) fn to_bridge(&self) -> net::Bridge {
+        let subnets = self.bridge.subnets.iter().map(|&(cidr, gateway)| net::Subnet { cidr, gateway }).collect();
+        net::Bridge {
+            name: self.bridge.name.clone(),
+            alias: format!("stack:{}:{}", self.project, self.name),
+            subnets,
+            internal: self.bridge.internal,
+            mtu: self.bridge.mtu,
+            icc: self.bridge.icc,
+            masquerade: self.bridge.masquerade,
+        }
+    }
+}
+
+/// All networks, by name.
+pub fn list(paths: &Paths) -> io::Result<Vec<Network>> {
+    let entries = match fs::read_dir(paths.networks()) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut networks = Vec::new();
+    for entry in entries {
+        if let Some(name) = entry?.file_name().to_string_lossy().strip_suffix(SUFFIX) {
+            networks.extend(find(paths, name)?);
+        }
+    }
+    networks.sort_by(|a: &Network, b| a.name.cmp(&b.name));
+    Ok(networks)
+}
+
+/// A network by name.
+pub fn find(paths: &Paths, name: &str) -> io::Result<Option<Network>> {
+    read_json(&paths.networks().join(format!("{name}{SUFFIX}")))
+}
+
+const SUFFIX: &str = ".network.json";
+
+/// Makes a network of a project's file, or repairs its bridge.
+pub fn ensure(paths: &Paths, host: &Host, project: &str, key: &str, wanted: &model::Network) -> Result<(), Failure> {
+    let network = match find(paths, &wanted.name).map_err(|e| Failure::new(e.to_string()))? {
+        Some(network) => network,
+        None => describe(paths, host, project, key, wanted)?,
+    };
+    host.ensure_bridge(&network.to_bridge()).map_err(|e| failure(&wanted.name, &e))
+}
+
+/// Removes a network, its bridge and its leases. A missing one is no error.
+pub fn remove(paths: &Paths, host: &Host, name: &str) -> Result<(), Failure> {
+    let io_failure = |e: io::Error| Failure::new(format!("network {name} could not be removed: {e}"));
+    let Some(network) = find(paths, name).map_err(io_failure)? else { return Ok(()) };
+    host.remove_bridge(&network.bridge.name).map_err(|e| failure(name, &e))?;
+    let ipam = Ipam::open(&paths.networks()).map_err(|e| failure(name, &e))?;
+    ipam.release_network(name).map_err(|e| failure(name, &e))?;
+    match fs::remove_file(paths.networks().join(format!("{name}{SUFFIX}"))) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_failure(e)),
+        _ => Ok(()),
+    }
+}
+
+fn describe(paths: &Paths, host: &Host, project: &str, key: &str, wanted: &model::Network) -> Result<Network, Failure> {
+    let name = &wanted.name;
+    let option = |short: &str, long: &str| {
+        wanted.driver_opts.get(&format!("com.docker.network.{long}")).or_else(|| wanted.driver_opts.get(short))
+    };
+    let off = |value: Option<&String>| value.is_some_and(|value| value == "false");
+    let bridge_name = option("bridge_name", "bridge.name").cloned().unwrap_or_else(|| bridge_name(paths, name));
+    let request = NetworkRequest {
+        name: name.clone(),
+        owner: project.to_owned(),
+        bridge: bridge_name.clone(),
+        pools: pools(wanted)?,
+        ipv4: wanted.enable_ipv4.unwrap_or(true),
+        ipv6: wanted.enable_ipv6.unwrap_or(false),
+    };
+    let busy = host.busy().map_err(|e| failure(name, &e))?;
+    let ipam = Ipam::open(&paths.networks()).map_err(|e| failure(name, &e))?;
+    let subnets = ipam.allocate(&request, &busy).map_err(|e| failure(name, &e))?;
+    let mut labels = wanted.labels.clone();
+    labels.insert("com.docker.compose.project".to_owned(), project.to_owned());
+    labels.insert("com.docker.compose.network".to_owned(), key.to_owned());
+    labels.insert("com.docker.compose.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    let network = Network {
+        version: VERSION,
+        name: name.clone(),
+        id: new_id().map_err(|e| Failure::new(format!("no random number for network {name}: {e}")))?,
+        project: project.to_owned(),
+        key: key.to_owned(),
+        labels,
+        hash: planner::network_hash(wanted),
+        created: Timestamp::now(),
+        bridge: Bridge {
+            name: bridge_name,
+            subnets: subnets.into_iter().map(|subnet| (subnet.cidr, subnet.gateway)).collect(),
+            internal: wanted.internal,
+            mtu: option("mtu", "driver.mtu").and_then(|mtu| mtu.parse().ok()),
+            icc: !off(option("icc", "bridge.enable_icc")),
+            masquerade: !off(option("masquerade", "bridge.enable_ip_masquerade")),
+        },
+    };
+    let file = paths.networks().join(format!("{name}{SUFFIX}"));
+    let bytes = serde_json::to_vec(&network).map_err(|e| Failure::new(e.to_string()))?;
+    write_atomic(&file, &bytes, true).map_err(|e| Failure::new(format!("network {name} could not be made: {e}")))?;
+    Ok(network)
+}
+
+fn pools(wanted: &model::Network) -> Result<Vec<PoolRequest>, Failure> {
+    fn parse<T: std::str::FromStr>(network: &str, what: &str, text: Option<&String>) -> Result<Option<T>, Failure> {
+        let parsed = text.map(|text| text.parse().map_err(|_| (text, ())));
+        parsed.transpose().map_err(|(text, ())| Failure::new(format!("network {network}: invalid {what} {text:?}")))
+    }
+    let Some(ipam) = &wanted.ipam else { return Ok(Vec::new()) };
+    let pool = |pool: &model::IpamPool| {
+        let name = &wanted.name;
+        let taken = pool.aux_addresses.iter().map(|(host, address)| {
+            Ok((host.clone(), parse(name, "auxiliary address", Some(address))?.unwrap_or(IpAddr::from([0, 0, 0, 0]))))
+        });
+        Ok(PoolRequest {
+            subnet: parse(name, "subnet", pool.subnet.as_ref())?,
+            ip_range: parse(name, "ip_range", pool.ip_range.as_ref())?,
+            gateway: parse(name, "gateway", pool.gateway.as_ref())?,
+            aux_addresses: taken.collect::<Result<_, Failure>>()?,
+        })
+    };
+    ipam.config.iter().map(pool).collect()
+}
+
+/// A bridge name that no other network of any root has: a hash, since names are cut at 15 bytes.
+fn bridge_name(paths: &Paths, network: &str) -> String {
+    let digest = Sha256::digest(format!("{}\0{network}", paths.instance()));
+    digest.iter().take(5).fold("st".to_owned(), |name, byte| format!("{name}{byte:02x}"))
+}
+
+/// 64 random hexadecimal digits.
+pub(crate) fn new_id() -> io::Result<String> {
+    use std::fmt::Write;
+    let mut bytes = [0_u8; 32];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
+}
+
+fn failure(network: &str, error: &net::Error) -> Failure {
+    Failure::new(format!("network {network}: {error}"))
+}
+
+impl Supervisor {
+    /// Makes or repairs a network of the project.
+    pub(crate) async fn create_network(&self, key: String, wanted: model::Network) -> Result<(), Failure> {
+        let name = wanted.name.clone();
+        self.report(Kind::Network, &name, "", "", Action::Creating);
+        let (paths, host, project) = (self.paths.clone(), self.host.clone(), self.project.clone());
+        blocking(move || ensure(&paths, &host, &project, &key, &wanted)).await??;
+        self.report(Kind::Network, &name, "", "", Action::Created);
+        Ok(())
+    }
+
+    /// Removes a network of the project.
+    pub(crate) async fn remove_network(&self, name: String) -> Result<(), Failure> {
+        self.report(Kind::Network, &name, "", "", Action::Removing);
+        let (paths, host, removed) = (self.paths.clone(), self.host.clone(), name.clone());
+        blocking(move || remove(&paths, &host, &removed)).await??;
+        self.report(Kind::Network, &name, "", "", Action::Removed);
+        Ok(())
+    }
+}

@@ -1,0 +1,426 @@
+//! From what is asked for to what runs: look, plan, execute. Every command that changes a stack goes this way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::control::{self, Action, Failure, Kind, Source};
+use super::execute::Interrupted;
+use super::state::{self, Container, VERSION};
+use super::supervisor::Supervisor;
+use super::volumes::Volume;
+use crate::planner::{self, Down, Plan, PlanOptions, Recreate, Up, Verb, Warning};
+use crate::spec::model::{self, Project};
+
+/// What shall be: the project, where it comes from, and the contents of its secrets and configs.
+#[derive(Debug, Default)]
+pub(crate) struct Desired {
+    pub(crate) project: Project,
+    pub(crate) source: Source,
+    /// By `secret:<key>` and `config:<key>`.
+    pub(crate) objects: BTreeMap<String, Vec<u8>>,
+}
+
+impl Desired {
+    /// What an `up` asks for.
+    pub(crate) fn from_up(up: &control::Up) -> Self {
+        let objects = up.objects.iter().map(|(key, content)| (key.clone(), content.clone())).collect();
+        Self { project: up.project.clone(), source: up.source.clone(), objects }
+    }
+
+    /// What the containers that exist were made from; for commands that have no file.
+    fn from_containers(name: &str, containers: &[Container]) -> Self {
+        let mut project = Project { name: name.to_owned(), ..Project::default() };
+        for container in containers {
+            let record = &container.record;
+            if !record.oneoff {
+                project.services.entry(record.service.clone()).or_insert_with(|| record.config.clone());
+            }
+            for endpoint in &record.endpoints {
+                let network = model::Network { name: endpoint.network.clone(), ..model::Network::default() };
+                project.networks.entry(endpoint.key.clone()).or_insert(network);
+            }
+        }
+        Self { project, ..Self::default() }
+    }
+}
+
+impl Supervisor {
+    /// Makes what runs match the project.
+    pub(crate) async fn up(self: &Rc<Self>, up: control::Up) -> Result<(), Failure> {
+        let _turn = self.turn.lock.lock().await;
+        let desired = Arc::new(Desired::from_up(&up));
+        let options = up_options(&up);
+        let plan = self.plan(&desired, &options)?;
+        if plan.is_destructive() && !up.yes {
+            let text = planner::render(&self.project, &plan).join("\n");
+            return Err(Failure::new(format!("this would lose data:\n{text}")).hint("agree to it with `-y`"));
+        }
+        self.tell_unchanged(&desired, &plan);
+        self.reserve_for(&desired, &plan).await?;
+        if !plan.is_empty() {
+            self.remember(&desired)?;
+        }
+        let deadline = up.wait_timeout.filter(|_| up.wait).map(Duration::from_secs);
+        let executed = self.execute(&plan, &desired);
+        let result = match deadline {
+            None => executed.await,
+            Some(limit) => match tokio::time::timeout(limit, executed).await {
+                Ok(result) => result,
+                Err(_) => Err(Failure::new(format!(
+                    "the services are not ready after {} s: {}",
+                    limit.as_secs(),
+                    self.unready()
+                ))
+                .hint("look at `stack ps` and `stack logs`, or raise --wait-timeout")),
+            },
+        };
+        self.reserved.borrow_mut().clear();
+        result
+    }
+
+    /// What `up` would do, for people.
+    pub(crate) fn explain(&self, up: &control::Up) -> Result<String, Failure> {
+        Ok(planner::render(&self.project, &self.plan(&Desired::from_up(up), &up_options(up))?).join("\n"))
+    }
+
+    /// Brings up what a one-off container of `service` depends on, and its networks and volumes.
+    pub(crate) async fn bring_up_for(
+        self: &Rc<Self>,
+        frames: &crate::sys::frame::AsyncFrames,
+        up: &control::Up,
+        service: &str,
+    ) -> Result<(), Failure> {
+        let mut events = self.subscribe();
+        let mut up = up.clone();
+        up.services =
+            up.project.services.get(service).map(|s| s.depends_on.keys().cloned().collect()).unwrap_or_default();
+        let desired = Arc::new(Desired::from_up(&up));
+        if !up.services.is_empty() && !up.no_deps {
+            self.up(up).await?;
+        }
+        self.ensure_resources(&desired, service).await?;
+        while let Ok(event) = events.try_recv() {
+            let _ = super::serve::reply_to(frames, &control::Reply::Event(event)).await;
+        }
+        Ok(())
+    }
+
+    async fn ensure_resources(self: &Rc<Self>, desired: &Arc<Desired>, service: &str) -> Result<(), Failure> {
+        let Some(service) = desired.project.services.get(service) else { return Ok(()) };
+        for key in service.networks.keys() {
+            if let Some(network) = desired.project.networks.get(key).filter(|network| !network.external) {
+                let found =
+                    super::networks::find(&self.paths, &network.name).map_err(|e| Failure::new(e.to_string()))?;
+                if found.is_none() {
+                    self.create_network(key.clone(), network.clone()).await?;
+                }
+            }
+        }
+        for mount in &service.volumes {
+            let Some((key, volume)) = mount.source.as_ref().and_then(|key| desired.project.volumes.get_key_value(key))
+            else {
+                continue;
+            };
+            if !volume.external {
+                self.create_volume(desired, key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops and removes.
+    pub(crate) async fn down(self: &Rc<Self>, down: control::Down) -> Result<(), Failure> {
+        self.turn.interrupt.send_replace(());
+        let _turn = self.turn.lock.lock().await;
+        let mut desired = Desired::from_containers(&self.project, &self.containers());
+        if let Some(project) = down.project {
+            let known = std::mem::replace(&mut desired.project, *project);
+            for (key, network) in known.networks {
+                desired.project.networks.entry(key).or_insert(network);
+            }
+        } else {
+            self.add_recorded_resources(&mut desired.project)?;
+        }
+        let verb = Verb::Down(Down { volumes: down.volumes, remove_orphans: down.remove_orphans, images: None });
+        let timeout = down.timeout.map(Duration::from_secs);
+        let services = down.services.into_iter().collect();
+        let options = PlanOptions { verb, services, timeout, ..PlanOptions::default() };
+        self.carry(desired, &options).await
+    }
+
+    /// Without a file, what this project made is known from the records.
+    fn add_recorded_resources(&self, project: &mut Project) -> Result<(), Failure> {
+        let failed = |e: std::io::Error| Failure::new(e.to_string());
+        for network in super::networks::list(&self.paths).map_err(failed)? {
+            if network.project == self.project {
+                let model = model::Network { name: network.name, ..model::Network::default() };
+                project.networks.entry(network.key).or_insert(model);
+            }
+        }
+        for volume in super::volumes::list(&self.paths).map_err(failed)? {
+            if volume.project == self.project && !volume.key.is_empty() {
+                let model = model::Volume { name: volume.name, ..model::Volume::default() };
+                project.volumes.entry(volume.key).or_insert(model);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts what exists.
+    pub(crate) async fn start_services(
+        self: &Rc<Self>,
+        services: &[String],
+        wait: bool,
+        wait_timeout: Option<u64>,
+    ) -> Result<(), Failure> {
+        let _turn = self.turn.lock.lock().await;
+        self.verb(Verb::Start, services, None).await?;
+        if !wait {
+            return Ok(());
+        }
+        let ids = self.ids_of(services);
+        let ready = async {
+            for id in &ids {
+                self.wait_goal(id, planner::Goal::Ready).await?;
+            }
+            Ok(())
+        };
+        match wait_timeout {
+            None => ready.await,
+            Some(limit) => tokio::time::timeout(Duration::from_secs(limit), ready).await.unwrap_or_else(|_| {
+                Err(Failure::new(format!("the services are not ready after {limit} s: {}", self.unready())))
+            }),
+        }
+    }
+
+    /// Stops what runs.
+    pub(crate) async fn stop_services(
+        self: &Rc<Self>,
+        services: &[String],
+        timeout: Option<u64>,
+    ) -> Result<(), Failure> {
+        self.turn.interrupt.send_replace(());
+        let _turn = self.turn.lock.lock().await;
+        self.verb(Verb::Stop, services, timeout).await
+    }
+
+    /// Stops and starts.
+    pub(crate) async fn restart_services(
+        self: &Rc<Self>,
+        services: &[String],
+        timeout: Option<u64>,
+        no_deps: bool,
+    ) -> Result<(), Failure> {
+        let _turn = self.turn.lock.lock().await;
+        self.verb(Verb::Restart { no_deps }, services, timeout).await
+    }
+
+    /// Sends a signal.
+    pub(crate) async fn kill_services(self: &Rc<Self>, services: &[String], signal: &str) -> Result<(), Failure> {
+        self.turn.interrupt.send_replace(());
+        let _turn = self.turn.lock.lock().await;
+        self.verb(Verb::Kill { signal: signal.to_owned(), remove_orphans: false }, services, None).await
+    }
+
+    /// Removes containers that do not run.
+    pub(crate) async fn remove_services(
+        self: &Rc<Self>,
+        services: &[String],
+        stop: bool,
+        volumes: bool,
+    ) -> Result<(), Failure> {
+        let _turn = self.turn.lock.lock().await;
+        self.verb(Verb::Remove { stop, volumes }, services, None).await
+    }
+
+    /// Freezes or thaws.
+    pub(crate) async fn pause_services(self: &Rc<Self>, services: &[String], thaw: bool) -> Result<(), Failure> {
+        let _turn = self.turn.lock.lock().await;
+        self.verb(if thaw { Verb::Unpause } else { Verb::Pause }, services, None).await
+    }
+
+    /// Waits for the end of services' containers; the last one's exit code.
+    pub(crate) async fn wait_services(self: &Rc<Self>, services: &[String]) -> Result<i32, Failure> {
+        let ids = self.ids_of(services);
+        if ids.is_empty() {
+            return Err(Failure::new(format!("no container to wait for: {}", services.join(", "))));
+        }
+        let mut code = 0;
+        for id in ids {
+            code = self.end_of(&id).await;
+        }
+        Ok(code)
+    }
+
+    fn ids_of(&self, services: &[String]) -> Vec<String> {
+        let named = |container: &Container| {
+            !container.record.oneoff && (services.is_empty() || services.contains(&container.record.service))
+        };
+        self.containers().into_iter().filter(named).map(|container| container.record.id).collect()
+    }
+
+    async fn verb(self: &Rc<Self>, verb: Verb, services: &[String], timeout: Option<u64>) -> Result<(), Failure> {
+        let desired = Desired::from_containers(&self.project, &self.containers());
+        let timeout = timeout.map(Duration::from_secs);
+        let services = services.iter().cloned().collect();
+        self.carry(desired, &PlanOptions { verb, services, timeout, ..PlanOptions::default() }).await
+    }
+
+    async fn carry(self: &Rc<Self>, desired: Desired, options: &PlanOptions) -> Result<(), Failure> {
+        let plan = self.plan(&desired, options)?;
+        self.execute(&plan, &Arc::new(desired)).await
+    }
+
+    fn plan(&self, desired: &Desired, options: &PlanOptions) -> Result<Plan, Failure> {
+        let observed = self.observe(desired)?;
+        let plan = planner::plan(&desired.project, &observed, options);
+        for warning in &plan.warnings {
+            self.report(Kind::Container, "", "", "", Action::Warning { message: words(warning) });
+        }
+        if plan.problems.is_empty() {
+            return Ok(plan);
+        }
+        let problems: Vec<String> = plan.problems.iter().map(ToString::to_string).collect();
+        Err(Failure::new(problems.join("\n")))
+    }
+
+    /// Says of containers that are as they should be that they run.
+    fn tell_unchanged(&self, desired: &Desired, plan: &Plan) {
+        let touched: BTreeSet<String> =
+            plan.steps().iter().filter_map(|(_, step)| step.action.container().map(|c| c.name.clone())).collect();
+        for container in self.containers() {
+            let runs = container.state.status == state::Status::Running;
+            let wanted = desired.project.services.contains_key(&container.record.service) && !container.record.oneoff;
+            if runs && wanted && !touched.contains(&container.record.name) {
+                self.tell(&container, Action::Running);
+            }
+        }
+    }
+
+    /// Holds the host ports of every container that the plan will make, before it changes anything.
+    async fn reserve_for(&self, desired: &Desired, plan: &Plan) -> Result<(), Failure> {
+        let mut wanted = Vec::new();
+        for (_, step) in plan.steps() {
+            if let planner::Action::CreateContainer { service, name, .. } = &step.action
+                && let Some(service) = desired.project.services.get(service)
+            {
+                wanted.push((name.clone(), service.ports.clone()));
+            }
+        }
+        self.reserve_ports(wanted).await
+    }
+
+    /// Writes down what shall be, for the time after a crash.
+    fn remember(&self, desired: &Desired) -> Result<(), Failure> {
+        let path = self.paths.desired(&self.project);
+        let written = serde_json::to_vec(&desired.project).map_err(Into::into);
+        let written = written.and_then(|bytes| crate::sys::file::write_atomic(&path, &bytes, false));
+        written.map_err(|e| Failure::new(format!("the desired state could not be written: {e}")))
+    }
+
+    /// Makes a volume of the project.
+    pub(crate) fn create_volume(&self, desired: &Desired, key: &str) -> Result<(), Failure> {
+        let Some(wanted) = desired.project.volumes.get(key) else { return Ok(()) };
+        let name = planner::volume_name(&desired.project, key);
+        if super::volumes::find(&self.paths, &name).map_err(|e| Failure::new(e.to_string()))?.is_some() {
+            return Ok(());
+        }
+        self.report(Kind::Volume, &name, "", "", Action::Creating);
+        let mut labels = wanted.labels.clone();
+        labels.insert("com.docker.compose.project".to_owned(), self.project.clone());
+        labels.insert("com.docker.compose.volume".to_owned(), key.to_owned());
+        labels.insert("com.docker.compose.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        let volume = Volume {
+            version: VERSION,
+            name: name.clone(),
+            project: self.project.clone(),
+            key: key.to_owned(),
+            labels,
+            driver_opts: wanted.driver_opts.clone(),
+            hash: planner::volume_hash(wanted),
+            created: Timestamp::now(),
+        };
+        super::volumes::ensure(&self.paths, &volume)
+            .map_err(|e| Failure::new(format!("volume {name} could not be made: {e}")))?;
+        self.report(Kind::Volume, &name, "", "", Action::Created);
+        Ok(())
+    }
+
+    /// The containers that are not ready, for a message.
+    fn unready(&self) -> String {
+        let mut waiting = Vec::new();
+        for container in self.containers() {
+            let state = &container.state;
+            let health = match state.health {
+                state::Health::Starting => " (health: starting)",
+                state::Health::Unhealthy => " (unhealthy)",
+                state::Health::None | state::Health::Healthy => "",
+            };
+            if !container.record.oneoff && (state.status != state::Status::Running || !health.is_empty()) {
+                waiting.push(format!("{} is {}{health}", container.record.name, state.status));
+            }
+        }
+        waiting.join(", ")
+    }
+}
+
+fn up_options(up: &control::Up) -> PlanOptions {
+    let recreate = match (up.force_recreate, up.no_recreate) {
+        (true, _) => Recreate::Force,
+        (_, true) => Recreate::Never,
+        _ => Recreate::Diverged,
+    };
+    let verb = Verb::Up(Up {
+        recreate,
+        recreate_dependencies: if up.always_recreate_deps {
+            Recreate::Force
+        } else if up.no_recreate {
+            Recreate::Never
+        } else {
+            Recreate::Diverged
+        },
+        no_deps: up.no_deps,
+        renew_anonymous_volumes: up.renew_anon_volumes,
+        no_start: up.no_start,
+        remove_orphans: up.remove_orphans,
+        ignore_orphans: up.ignore_orphans,
+        scale: up.scale.clone(),
+        keep_volumes: false,
+        wait: up.wait,
+    });
+    PlanOptions {
+        verb,
+        services: up.services.iter().cloned().collect(),
+        disabled: up.disabled.iter().cloned().collect(),
+        timeout: up.timeout.map(Duration::from_secs),
+    }
+}
+
+fn words(warning: &Warning) -> String {
+    match warning {
+        Warning::Orphans { containers } => format!(
+            "found containers of services that the file does not have: {}; remove them with --remove-orphans",
+            containers.join(", ")
+        ),
+        Warning::ForeignNetwork { name } => {
+            format!("network {name} was not made by this project; say `external: true` to use it without this warning")
+        }
+        Warning::ForeignVolume { name } => {
+            format!("volume {name} was not made by this project; say `external: true` to use it without this warning")
+        }
+        Warning::NetworkInUse { name, containers } => {
+            format!("network {name} stays: it is in use by {}", containers.join(", "))
+        }
+        Warning::KeptAsIs { name } => format!("the definition of {name} changed, and it is kept as it is"),
+    }
+}
+
+impl From<Interrupted> for Failure {
+    fn from(_: Interrupted) -> Self {
+        Self::new("interrupted by another command on this stack").code(130)
+    }
+}

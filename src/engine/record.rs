@@ -1,0 +1,303 @@
+//! From a resolved service and its image to the record of a container: everything that is decided at its creation.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::control::Failure;
+use super::observe::digest;
+use super::reconcile::Desired;
+use super::state::{Endpoint, Joins, MountRecord, Record, VERSION};
+use crate::images::{self, Image};
+use crate::planner;
+use crate::runtime::caps;
+use crate::runtime::launch::{Process, Rlimit};
+use crate::spec::model::{FileMount, Healthcheck, MountKind, Service};
+use crate::spec::units::Span;
+use crate::sys::process::signal_number;
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What makes a container this one and not another of its service.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) service: String,
+    pub(crate) number: u32,
+    pub(crate) oneoff: bool,
+}
+
+/// What depends on other containers and on leases.
+#[derive(Debug, Default)]
+pub(crate) struct Surroundings {
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) mounts: Vec<MountRecord>,
+    pub(crate) joins: Joins,
+    pub(crate) shares: BTreeMap<String, String>,
+}
+
+/// The record of a new container.
+pub(crate) fn record(
+    desired: &Desired,
+    identity: Identity,
+    service: &Service,
+    image: &Image,
+    surroundings: Surroundings,
+) -> Result<Record, Failure> {
+    let hostname = service.hostname.clone().unwrap_or_else(|| identity.id[..12].to_owned());
+    let process = process(service, image, &hostname).map_err(|failure| Failure {
+        message: format!("service {}: {}", identity.service, failure.message),
+        ..failure
+    })?;
+    let stop = service.stop_signal.as_deref().unwrap_or(&image.config.config.stop_signal);
+    let stop_signal = signal_number(if stop.is_empty() { "SIGTERM" } else { stop })
+        .ok_or_else(|| Failure::new(format!("service {}: unknown stop signal {stop:?}", identity.service)))?;
+    let files = |kind: &str, mounts: &[FileMount]| -> Vec<(String, String)> {
+        let key = |mount: &FileMount| format!("{kind}:{}", mount.source);
+        mounts.iter().filter_map(|m| Some((key(m), digest(desired.objects.get(&key(m))?)))).collect()
+    };
+    Ok(Record {
+        version: VERSION,
+        labels: labels(desired, &identity, service, image),
+        image: super::observe::image_reference(&desired.project, &identity.service, service),
+        image_id: image.id.to_string(),
+        process,
+        created: Timestamp::now(),
+        config_hash: crate::spec::hash::config_hash(service),
+        files: files("secret", &service.secrets).into_iter().chain(files("config", &service.configs)).collect(),
+        shares: surroundings.shares,
+        config: service.clone(),
+        healthcheck: healthcheck(service, image.config.config.healthcheck.as_ref()),
+        stop_signal,
+        hostname,
+        joins: surroundings.joins,
+        endpoints: surroundings.endpoints,
+        mounts: surroundings.mounts,
+        project: desired.project.name.clone(),
+        id: identity.id,
+        name: identity.name,
+        service: identity.service,
+        number: identity.number,
+        oneoff: identity.oneoff,
+    })
+}
+
+fn labels(desired: &Desired, identity: &Identity, service: &Service, image: &Image) -> BTreeMap<String, String> {
+    let mut labels: BTreeMap<String, String> =
+        image.config.config.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    labels.extend(service.labels.clone());
+    let join = |paths: &[std::path::PathBuf]| {
+        paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(",")
+    };
+    let condition = |condition: &crate::spec::model::Condition| {
+        serde_json::to_value(condition).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    };
+    let depends =
+        service.depends_on.iter().map(|(name, on)| format!("{name}:{}:{}", condition(&on.condition), on.restart));
+    let own = [
+        ("project", desired.project.name.clone()),
+        ("service", identity.service.clone()),
+        ("container-number", identity.number.to_string()),
+        ("oneoff", if identity.oneoff { "True" } else { "False" }.to_owned()),
+        ("config-hash", crate::spec::hash::config_hash(service)),
+        ("image", image.id.to_string()),
+        ("depends_on", depends.collect::<Vec<_>>().join(",")),
+        ("project.working_dir", desired.source.working_dir.display().to_string()),
+        ("project.config_files", join(&desired.source.files)),
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+    ];
+    labels.extend(own.into_iter().map(|(key, value)| (format!("com.docker.compose.{key}"), value)));
+    if !desired.source.env_files.is_empty() {
+        let key = "com.docker.compose.project.environment_file".to_owned();
+        labels.insert(key, join(&desired.source.env_files));
+    }
+    labels
+}
+
+fn process(service: &Service, image: &Image, hostname: &str) -> Result<Process, Failure> {
+    let config = &image.config.config;
+    let entrypoint = service.entrypoint.clone().or_else(|| config.entrypoint.clone()).unwrap_or_default();
+    let command = match (&service.command, &service.entrypoint) {
+        (Some(command), _) => command.clone(),
+        (None, Some(_)) => Vec::new(),
+        (None, None) => config.cmd.clone().unwrap_or_default(),
+    };
+    let args: Vec<String> = entrypoint.into_iter().chain(command).collect();
+    if args.is_empty() {
+        return Err(Failure::new("no command is given, and the image has none").hint("add `command:` to the service"));
+    }
+    let flag = |name: &str| {
+        let named =
+            |option: &String| *option == name || *option == format!("{name}:true") || *option == format!("{name}=true");
+        service.security_opt.iter().any(named)
+    };
+    let privileged = service.privileged.unwrap_or(false);
+    let caps = caps::effective(&service.cap_add, &service.cap_drop, privileged);
+    Ok(Process {
+        args,
+        env: environment(service, &config.env, hostname),
+        cwd: service.working_dir.clone().unwrap_or_else(|| config.working_dir.clone()),
+        user: service.user.clone().unwrap_or_else(|| config.user.clone()),
+        groups: service.group_add.clone(),
+        caps: caps.map_err(|e| Failure::new(e.to_string()))?,
+        no_new_privileges: flag("no-new-privileges"),
+        rlimits: rlimits(service),
+        tty: service.tty.unwrap_or(false),
+        size: None,
+        oom_score_adj: service.oom_score_adj.and_then(|adj| i32::try_from(adj).ok()),
+        umask: None,
+    })
+}
+
+/// The image's variables under the service's; a variable without a value is taken away.
+fn environment(service: &Service, image: &[String], hostname: &str) -> Vec<String> {
+    let mut variables: Vec<(String, String)> =
+        vec![("PATH".to_owned(), DEFAULT_PATH.to_owned()), ("HOSTNAME".to_owned(), hostname.to_owned())];
+    if service.tty.unwrap_or(false) {
+        variables.push(("TERM".to_owned(), "xterm".to_owned()));
+    }
+    let mut set = |key: &str, value: Option<&str>| match (variables.iter().position(|(k, _)| k == key), value) {
+        (Some(at), Some(value)) => value.clone_into(&mut variables[at].1),
+        (Some(at), None) => drop(variables.remove(at)),
+        (None, Some(value)) => variables.push((key.to_owned(), value.to_owned())),
+        (None, None) => {}
+    };
+    for variable in image {
+        if let Some((key, value)) = variable.split_once('=') {
+            set(key, Some(value));
+        }
+    }
+    for (key, value) in &service.environment {
+        set(key, value.as_deref());
+    }
+    variables.into_iter().map(|(key, value)| format!("{key}={value}")).collect()
+}
+
+fn rlimits(service: &Service) -> Vec<Rlimit> {
+    let limit = |value: i64| u64::try_from(value).unwrap_or(u64::MAX);
+    let ulimit = |(name, ulimit): (&String, &crate::spec::model::Ulimit)| {
+        let (soft, hard) = ulimit.single.map_or((ulimit.soft, ulimit.hard), |single| (single, single));
+        Rlimit { name: name.clone(), soft: limit(soft), hard: limit(hard) }
+    };
+    service.ulimits.iter().map(ulimit).collect()
+}
+
+/// The service's check over the image's, field by field; none if there is nothing to run.
+fn healthcheck(service: &Service, image: Option<&images::Healthcheck>) -> Option<Healthcheck> {
+    let nanoseconds = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0).map(|n| Span(Duration::from_nanos(n)));
+    let base = image.map(|check| Healthcheck {
+        test: Some(check.test.clone()).filter(|test| !test.is_empty()),
+        timeout: nanoseconds(check.timeout),
+        interval: nanoseconds(check.interval),
+        retries: u64::try_from(check.retries).ok().filter(|n| *n > 0),
+        start_period: nanoseconds(check.start_period),
+        start_interval: nanoseconds(check.start_interval),
+        disable: false,
+    });
+    let base = base.unwrap_or_default();
+    let own = service.healthcheck.clone().unwrap_or_default();
+    let merged = Healthcheck {
+        test: own.test.or(base.test),
+        timeout: own.timeout.or(base.timeout),
+        interval: own.interval.or(base.interval),
+        retries: own.retries.or(base.retries),
+        start_period: own.start_period.or(base.start_period),
+        start_interval: own.start_interval.or(base.start_interval),
+        disable: own.disable,
+    };
+    let runs = merged.test.as_ref().is_some_and(|test| test.first().is_some_and(|kind| kind != "NONE"));
+    (runs && !merged.disable).then_some(merged)
+}
+
+/// The mounts of a service in its image, those of `volumes_from` aside. `anonymous` names the volume for a path that
+/// has none: the replaced container's, or a new one.
+pub(crate) fn mounts(
+    desired: &Desired,
+    service: &Service,
+    image: &Image,
+    mut anonymous: impl FnMut(&str) -> Result<String, Failure>,
+) -> Result<Vec<MountRecord>, Failure> {
+    let mut mounts = Vec::new();
+    for volume in &service.volumes {
+        let options = volume.volume.clone().unwrap_or_default();
+        let bind = volume.bind.clone().unwrap_or_default();
+        let tmpfs = volume.tmpfs.clone().unwrap_or_default();
+        let source = volume.source.clone().unwrap_or_default();
+        let is_anonymous = volume.kind == MountKind::Volume && source.is_empty();
+        let (kind, source) = match volume.kind {
+            MountKind::Bind => ("bind", source),
+            MountKind::Tmpfs => ("tmpfs", String::new()),
+            MountKind::Image => ("image", source),
+            MountKind::Volume if is_anonymous => ("volume", anonymous(&volume.target)?),
+            MountKind::Volume => ("volume", planner::volume_name(&desired.project, &source)),
+            MountKind::Npipe | MountKind::Cluster => {
+                return Err(Failure::new(format!(
+                    "the mount at {} is of a type that Linux hosts don't have",
+                    volume.target
+                )));
+            }
+        };
+        mounts.push(MountRecord {
+            kind: kind.to_owned(),
+            source,
+            target: volume.target.clone(),
+            read_only: volume.read_only,
+            anonymous: is_anonymous,
+            subpath: options.subpath.or_else(|| volume.image.clone().and_then(|image| image.subpath)),
+            nocopy: options.nocopy,
+            create_host_path: bind.create_host_path.unwrap_or(true),
+            propagation: bind.propagation,
+            size: tmpfs.size.and_then(|size| u64::try_from(size.0).ok()),
+            mode: tmpfs.mode,
+        });
+    }
+    for text in &service.tmpfs {
+        mounts.push(short_tmpfs(text)?);
+    }
+    for path in image.config.config.volumes.keys() {
+        if !mounts.iter().any(|mount| mount.target.trim_end_matches('/') == path.trim_end_matches('/')) {
+            let (source, target) = (anonymous(path)?, path.clone());
+            mounts.push(MountRecord {
+                kind: "volume".to_owned(),
+                source,
+                target,
+                anonymous: true,
+                ..MountRecord::default()
+            });
+        }
+    }
+    Ok(mounts)
+}
+
+/// `path[:options]`.
+fn short_tmpfs(text: &str) -> Result<MountRecord, Failure> {
+    let (target, options) = text.split_once(':').unwrap_or((text, ""));
+    let mut mount = MountRecord { kind: "tmpfs".to_owned(), target: target.to_owned(), ..MountRecord::default() };
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        let invalid = || Failure::new(format!("tmpfs {target}: invalid option {option:?}"));
+        match option.split_once('=') {
+            Some(("size", size)) => mount.size = Some(tmpfs_size(size).ok_or_else(invalid)?),
+            Some(("mode", mode)) => mount.mode = Some(u32::from_str_radix(mode, 8).map_err(|_| invalid())?),
+            None if option == "ro" => mount.read_only = true,
+            None if matches!(option, "rw" | "nosuid" | "nodev" | "noexec" | "exec" | "suid" | "dev") => {}
+            Some(("uid" | "gid" | "nr_inodes", _)) => {}
+            _ => return Err(invalid()),
+        }
+    }
+    Ok(mount)
+}
+
+/// A size as tmpfs takes it: a number with `k`, `m` or `g`.
+fn tmpfs_size(text: &str) -> Option<u64> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let factor = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1 << 10,
+        "m" | "mb" => 1 << 20,
+        "g" | "gb" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}

@@ -1,0 +1,171 @@
+//! Taking over: from a supervisor that was killed, by the files and the shim; from a shim that was killed, by the
+//! files and the processes themselves.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::rc::Rc;
+
+use fs_err as fs;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::bundle::stdio;
+use super::start::{dns_key, ports_key};
+use super::state::{self, Container, Status};
+use super::supervisor::{Supervisor, tracing_line};
+use crate::net::DnsSockets;
+use crate::runtime::launch::Seccomp;
+use crate::runtime::shim::{Adopt, Client, Entry, State};
+use crate::sys::process;
+
+impl Supervisor {
+    /// Takes over what an earlier supervisor left.
+    pub(crate) async fn recover(self: &Rc<Self>) -> io::Result<()> {
+        self.reap_orphans()?;
+        self.sweep()?;
+        for container in state::read_containers(&self.paths, &self.project)? {
+            self.insert(container);
+        }
+        let run = self.paths.project_run(&self.project);
+        let found = Client::connect(&run).await.map_err(io::Error::other)?;
+        let entries = match found {
+            Some(client) => {
+                let shim = self.adopt_shim(client);
+                shim.list().await.map_err(io::Error::other)?
+            }
+            None if self.alive().is_empty() => return Ok(()),
+            None => Vec::new(),
+        };
+        self.reunite(entries).await;
+        Ok(())
+    }
+
+    /// The shim's connection ended: a new shim takes over what still runs.
+    pub(crate) async fn on_shim_lost(self: &Rc<Self>) {
+        if !self.lose_shim() || self.alive().is_empty() {
+            return;
+        }
+        tracing_line("the shim is gone; a new one takes over");
+        self.reunite(Vec::new()).await;
+        let kept = std::mem::take(&mut *self.keepsakes.borrow_mut());
+        for (key, fds) in kept {
+            if let Err(e) = self.keep(&key, fds).await {
+                tracing_line(&e.message);
+            }
+        }
+    }
+
+    fn alive(&self) -> Vec<Container> {
+        let alive = |c: &Container| matches!(c.state.status, Status::Running | Status::Paused | Status::Restarting);
+        self.containers().into_iter().filter(alive).collect()
+    }
+
+    /// Brings the containers that should run together with what the shim knows of them.
+    async fn reunite(self: &Rc<Self>, entries: Vec<Entry>) {
+        let mut entries: BTreeMap<String, Entry> = entries.into_iter().map(|entry| (entry.id.clone(), entry)).collect();
+        for container in self.alive() {
+            let id = container.record.id.clone();
+            let entry = entries.remove(&id);
+            if container.state.status == Status::Restarting {
+                let (this, id) = (self.clone(), id);
+                tokio::task::spawn_local(async move { this.start_container(&id).await });
+                continue;
+            }
+            match entry.map(|entry| entry.state) {
+                Some(State::Running) => self.resume(&container).await,
+                Some(State::Exited { status, at }) => self.clone().on_exit(&id, status.code, status.oom, at),
+                Some(State::Parked) => {
+                    let _ = self.change(&id, |state| state.status = Status::Created);
+                    self.release(&container).await;
+                }
+                None => {
+                    if let Err(e) = self.adopt(&container).await {
+                        tracing_line(&format!("container {}: {}", container.record.name, e.message));
+                    }
+                    self.resume(&container).await;
+                }
+            }
+        }
+        if let Some(shim) = self.present_shim() {
+            for id in entries.keys().filter(|id| self.look(id, |_| ()).is_none()) {
+                let _ = shim.forget(id).await;
+            }
+        }
+        self.publish_names();
+    }
+
+    /// Goes on with a running container: its names, its ports, its health.
+    async fn resume(self: &Rc<Self>, container: &Container) {
+        let record = &container.record;
+        if !record.endpoints.is_empty() {
+            self.hold_network(&record.id);
+        }
+        if let Some(shim) = self.present_shim() {
+            let mut sockets = shim.take(&dns_key(&record.id)).await.unwrap_or_default();
+            if let (Some(tcp), Some(udp)) = (sockets.pop(), sockets.pop()) {
+                self.remember_fds(&dns_key(&record.id), [&udp, &tcp]);
+                if let Err(e) = self.serve_names(record, DnsSockets { udp, tcp }) {
+                    tracing_line(&e.message);
+                }
+            }
+            let guards = shim.take(&ports_key(&record.id)).await.unwrap_or_default();
+            self.remember_fds(&ports_key(&record.id), &guards);
+        }
+        self.watch_health(record);
+    }
+
+    /// Hands a container whose shim died to the present one.
+    async fn adopt(self: &Rc<Self>, container: &Container) -> Result<(), super::control::Failure> {
+        let (record, state) = (&container.record, &container.state);
+        let netns =
+            fs::File::open(format!("/proc/{}/ns/net", state.pid)).ok().map(|file| OwnedFd::from(file.into_file()));
+        let privileged = record.config.privileged.unwrap_or(false);
+        let adopt = Adopt {
+            id: record.id.clone(),
+            pid: state.pid,
+            start_time: state.start_time,
+            cgroup: self.paths.cgroup(&record.project, &record.id),
+            stdio: stdio(&self.paths, record),
+            seccomp: if privileged { Seccomp::Unconfined } else { Seccomp::Default },
+            privileged,
+        };
+        let netns = netns.filter(|_| record.joins.net.is_none());
+        let adopted = self.shim().await?.adopt(&adopt, netns).await;
+        adopted.map_err(|e| super::control::Failure::new(e.to_string()))
+    }
+
+    /// This process inherits what a killed shim leaves; ended children must be reaped.
+    fn reap_orphans(&self) -> io::Result<()> {
+        let mut ended = signal(SignalKind::child())?;
+        tokio::task::spawn_local(async move {
+            while ended.recv().await.is_some() {
+                while process::reap().is_some() {}
+            }
+        });
+        Ok(())
+    }
+
+    /// Removes containers that were only half-made: a run state without a record.
+    fn sweep(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.paths.run_states(&self.project))? {
+            let path = entry?.path();
+            let Some(id) = path.file_stem().and_then(|stem| stem.to_str()) else { continue };
+            if self.paths.container(id).join("config.json").exists() {
+                continue;
+            }
+            for folder in [self.paths.container(id), self.paths.file_objects(&self.project, id)] {
+                remove_if_there(&folder)?;
+            }
+            fs::remove_file(&path)?;
+        }
+        Ok(())
+    }
+}
+
+fn remove_if_there(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

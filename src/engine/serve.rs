@@ -1,0 +1,104 @@
+//! Answers to commands: one request per connection, events while it is carried out, one final reply.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use tokio::sync::broadcast::error::RecvError;
+
+use super::control::{Failure, Reply, Request};
+use super::supervisor::Supervisor;
+use crate::sys::frame::AsyncFrames;
+
+impl Supervisor {
+    /// Serves one connection to its end.
+    pub(crate) async fn answer(self: &Rc<Self>, frames: &AsyncFrames) -> io::Result<()> {
+        let Some(frame) = frames.recv().await? else { return Ok(()) };
+        let request: Request = serde_json::from_slice(&frame.bytes)?;
+        match request {
+            Request::Events => self.stream_events(frames).await,
+            Request::Exec(exec) => self.exec(frames, exec, frame.fds).await,
+            Request::Run(run) => self.run_one_off(frames, *run, frame.fds).await,
+            Request::Attach { container } => self.attach(frames, &container).await,
+            Request::Wait { services } => {
+                let reply =
+                    self.wait_services(&services).await.map_or_else(Reply::Failed, |code| Reply::Exited { code });
+                reply_to(frames, &reply).await
+            }
+            Request::Plan(up) => {
+                let reply = self.explain(&up).map_or_else(Reply::Failed, Reply::Text);
+                reply_to(frames, &reply).await
+            }
+            verb => self.carry_out(frames, verb).await,
+        }
+    }
+
+    /// Carries out a verb that changes the stack, and relays what happens meanwhile.
+    async fn carry_out(self: &Rc<Self>, frames: &AsyncFrames, request: Request) -> io::Result<()> {
+        let mut events = self.subscribe();
+        let this = self.clone();
+        let mut work = tokio::task::spawn_local(async move { this.dispatch(request).await });
+        let mut listening = true;
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                event = events.recv() => match event {
+                    // A command that has gone does not stop what it began.
+                    Ok(event) if listening => listening = reply_to(frames, &Reply::Event(event)).await.is_ok(),
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => break Err(Failure::new("the supervisor is ending")),
+                },
+                done = &mut work => break done.unwrap_or_else(|e| Err(Failure::new(format!("the supervisor failed: {e}")))),
+            }
+        };
+        while let (true, Ok(event)) = (listening, events.try_recv()) {
+            listening = reply_to(frames, &Reply::Event(event)).await.is_ok();
+        }
+        reply_to(frames, &outcome.map_or_else(Reply::Failed, |()| Reply::Done)).await
+    }
+
+    async fn dispatch(self: &Rc<Self>, request: Request) -> Result<(), Failure> {
+        match request {
+            Request::Up(up) => self.up(*up).await,
+            Request::Down(down) => self.down(down).await,
+            Request::Start { services, wait, wait_timeout } => self.start_services(&services, wait, wait_timeout).await,
+            Request::Stop { services, timeout } => self.stop_services(&services, timeout).await,
+            Request::Restart { services, timeout, no_deps } => self.restart_services(&services, timeout, no_deps).await,
+            Request::Kill { services, signal } => self.kill_services(&services, &signal).await,
+            Request::Remove { services, stop, volumes } => self.remove_services(&services, stop, volumes).await,
+            Request::Pause { services, thaw } => self.pause_services(&services, thaw).await,
+            Request::Events
+            | Request::Exec(_)
+            | Request::Run(_)
+            | Request::Attach { .. }
+            | Request::Wait { .. }
+            | Request::Plan(_) => Ok(()),
+        }
+    }
+
+    async fn stream_events(&self, frames: &AsyncFrames) -> io::Result<()> {
+        let mut events = self.subscribe();
+        reply_to(frames, &Reply::Done).await?;
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Ok(event) => reply_to(frames, &Reply::Event(event)).await?,
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return Ok(()),
+                },
+                closed = frames.recv() => return closed.map(drop),
+            }
+        }
+    }
+}
+
+/// Sends a reply.
+pub(crate) async fn reply_to(frames: &AsyncFrames, reply: &Reply) -> io::Result<()> {
+    frames.send(&serde_json::to_vec(reply)?, &[]).await
+}
+
+/// Sends a reply with descriptors.
+pub(crate) async fn reply_with(frames: &AsyncFrames, reply: &Reply, fds: &[OwnedFd]) -> io::Result<()> {
+    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+    frames.send(&serde_json::to_vec(reply)?, &fds).await
+}

@@ -1,0 +1,248 @@
+//! Stopping and removing containers, and what happens when one ends by itself.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use fs_err as fs;
+use jiff::Timestamp;
+
+use super::control::{Action, Failure, Kind};
+use super::restart::{self, Policy};
+use super::start::{dns_key, host_ifnames, mappings, ports_key};
+use super::state::{Container, Health, Record, Status};
+use super::supervisor::{Supervisor, blocking, tracing_line};
+use super::volumes;
+use crate::runtime::shim;
+use crate::spec::units::Span;
+
+/// Time between the stop signal and SIGKILL where the file does not say.
+const GRACE: Duration = Duration::from_secs(10);
+
+impl Supervisor {
+    /// Stops a container: its stop signal, and after `timeout` (or the service's own) SIGKILL to all its processes.
+    pub(crate) async fn stop_container(self: &Rc<Self>, id: &str, timeout: Option<Duration>) -> Result<(), Failure> {
+        let lock = self.container_lock(id);
+        let _held = lock.lock().await;
+        let Ok(container) = self.container(id) else { return Ok(()) };
+        self.change(id, |state| state.stopped_by_user = true)?;
+        match container.state.status {
+            Status::Running | Status::Paused => {}
+            Status::Restarting => {
+                self.change(id, |state| state.status = Status::Exited)?;
+                self.release(&container).await;
+                return Ok(());
+            }
+            _ => return Ok(()),
+        }
+        self.tell(&container, Action::Stopping);
+        let shim = self.shim().await?;
+        let failed = |e: crate::runtime::Error| {
+            Failure::new(format!("container {} could not be stopped: {e}", container.record.name))
+        };
+        if container.state.status == Status::Paused {
+            shim.freeze(id, false).await.map_err(failed)?;
+        } else {
+            self.run_hooks(&container.record, &container.record.config.pre_stop).await?;
+        }
+        let grace = timeout.or(container.record.config.stop_grace_period.map(|Span(span)| span)).unwrap_or(GRACE);
+        if !grace.is_zero() {
+            let _ = shim.signal(id, container.record.stop_signal).await;
+        }
+        let ended = self.wait_for(|this| this.has_ended(id));
+        if grace.is_zero() || tokio::time::timeout(grace, ended).await.is_err() {
+            shim.kill_all(id).await.map_err(failed)?;
+            self.wait_for(|this| this.has_ended(id)).await;
+        }
+        self.release(&container).await;
+        self.tell(&container, Action::Stopped);
+        Ok(())
+    }
+
+    fn has_ended(&self, id: &str) -> Option<()> {
+        let runs = self.look(id, |container| matches!(container.state.status, Status::Running | Status::Paused));
+        (runs != Some(true)).then_some(())
+    }
+
+    /// Sends a signal to a running container.
+    pub(crate) async fn kill_container(self: &Rc<Self>, id: &str, signal: i32) -> Result<(), Failure> {
+        let Ok(container) = self.container(id) else { return Ok(()) };
+        if !matches!(container.state.status, Status::Running | Status::Paused) {
+            return Ok(());
+        }
+        self.tell(&container, Action::Killing);
+        let shim = self.shim().await?;
+        let failed = |e: crate::runtime::Error| Failure::new(format!("container {}: {e}", container.record.name));
+        if signal == libc::SIGKILL {
+            self.change(id, |state| state.stopped_by_user = true)?;
+            shim.kill_all(id).await.map_err(failed)?;
+            self.wait_for(|this| this.has_ended(id)).await;
+            let lock = self.container_lock(id);
+            let _held = lock.lock().await;
+            self.release(&container).await;
+        } else {
+            shim.signal(id, signal).await.map_err(failed)?;
+        }
+        self.tell(&container, Action::Killed);
+        Ok(())
+    }
+
+    /// Removes a container that does not run, with its anonymous volumes if `with_volumes`.
+    pub(crate) async fn remove_container(self: &Rc<Self>, id: &str, with_volumes: bool) -> Result<(), Failure> {
+        let lock = self.container_lock(id);
+        let _held = lock.lock().await;
+        let Ok(container) = self.container(id) else { return Ok(()) };
+        if matches!(container.state.status, Status::Running | Status::Paused) {
+            return Err(Failure::new(format!("container {} runs; stop it first", container.record.name)));
+        }
+        self.tell(&container, Action::Removing);
+        self.release(&container).await;
+        let record = &container.record;
+        for endpoint in &record.endpoints {
+            let _ = self.ipam.release(&endpoint.network, &record.id);
+        }
+        let (paths, removed) = (self.paths.clone(), record.clone());
+        let result = blocking(move || remove_files(&paths, &removed, with_volumes)).await?;
+        result.map_err(|e| Failure::new(format!("container {} could not be removed: {e}", record.name)))?;
+        self.drop_container(id);
+        self.tell(&container, Action::Removed);
+        Ok(())
+    }
+
+    /// Removes a volume and its data.
+    pub(crate) async fn remove_volume(&self, name: String) -> Result<(), Failure> {
+        self.report(Kind::Volume, &name, "", "", Action::Removing);
+        let (paths, removed) = (self.paths.clone(), name.clone());
+        let result = blocking(move || volumes::remove(&paths, &removed)).await?;
+        result.map_err(|e| Failure::new(format!("volume {name} could not be removed: {e}")))?;
+        self.report(Kind::Volume, &name, "", "", Action::Removed);
+        Ok(())
+    }
+
+    /// Lets go of what outlives a container's process: published ports, resolver, network namespace. Idempotent.
+    pub(crate) async fn release(self: &Rc<Self>, container: &Container) {
+        let record = &container.record;
+        self.reserved.borrow_mut().remove(&record.name);
+        let ports = self.look(&record.id, |container| container.state.ports.clone()).unwrap_or_default();
+        if self.let_network_go(&record.id) {
+            self.dns.remove(&record.id);
+            self.publish_names();
+            let mappings = mappings(&ports, &super::hosts::addresses(record));
+            let (host, ifnames, name) = (self.host.clone(), host_ifnames(record), record.name.clone());
+            let released = blocking(move || {
+                if !mappings.is_empty() {
+                    host.firewall().unpublish(&mappings)?;
+                }
+                host.detach(&ifnames)
+            });
+            if let Ok(Err(e)) = released.await {
+                tracing_line(&format!("container {name}: {e}"));
+            }
+        }
+        let shim = match self.present_shim() {
+            Some(shim) => shim,
+            None => return,
+        };
+        let _ = shim.forget(&record.id).await;
+        for key in [dns_key(&record.id), ports_key(&record.id)] {
+            if self.keepsakes.borrow_mut().remove(&key).is_some() {
+                let _ = shim.discard(&key).await;
+            }
+        }
+        if !ports.is_empty() {
+            let _ = self.change(&record.id, |state| state.ports.clear());
+        }
+    }
+
+    /// What the shim reports.
+    pub(crate) fn on_shim_event(self: Rc<Self>, event: shim::Event) {
+        match event {
+            shim::Event::Exited { id, status, at } => self.on_exit(&id, status.code, status.oom, at),
+            shim::Event::ExecExited { exec_id, status } => self.on_exec_exit(exec_id, status.code),
+        }
+    }
+
+    /// A container ended: by its policy it is started again, else its network is let go.
+    pub(crate) fn on_exit(self: Rc<Self>, id: &str, code: i32, oom: bool, at: Timestamp) {
+        let Ok(container) = self.container(id) else { return };
+        let state = &container.state;
+        if !matches!(state.status, Status::Running | Status::Paused) {
+            return;
+        }
+        let code = if code < 0 { self.unknown_code(&container) } else { code };
+        let stable = state.started.is_some_and(|started| at.duration_since(started).unsigned_abs() >= restart::STABLE);
+        let restarts = if stable { 0 } else { state.restarts };
+        let policy = Policy::of(&container.record.config);
+        let again = !state.stopped_by_user && !container.record.oneoff && policy.wants(code, restarts);
+        let changed = self.change(id, |state| {
+            state.status = if again { Status::Restarting } else { Status::Exited };
+            state.pid = 0;
+            state.exit_code = code;
+            state.oom_killed = oom;
+            state.finished = Some(at);
+            state.health = Health::None;
+            state.restarts = if again { restarts + 1 } else { restarts };
+        });
+        if let Err(e) = changed {
+            tracing_line(&e.message);
+        }
+        self.publish_names();
+        self.tell(&container, Action::Died { code, restarting: again });
+        let id = id.to_owned();
+        tokio::task::spawn_local(async move {
+            if again {
+                tokio::time::sleep(restart::pause(restarts)).await;
+                let still = self.look(&id, |container| container.state.status == Status::Restarting);
+                if still == Some(true)
+                    && let Err(e) = self.start_container(&id).await
+                {
+                    tracing_line(&e.message);
+                    self.retry_later(&id).await;
+                }
+            } else {
+                let lock = self.container_lock(&id);
+                let _held = lock.lock().await;
+                let ended = self.look(&id, |container| container.state.status == Status::Exited);
+                if ended == Some(true) {
+                    self.release(&container).await;
+                }
+            }
+        });
+    }
+
+    /// A restart that failed counts as one more failed run.
+    async fn retry_later(self: &Rc<Self>, id: &str) {
+        let Ok(container) = self.container(id) else { return };
+        let again = Policy::of(&container.record.config).wants(container.state.exit_code, container.state.restarts);
+        if again && !container.state.stopped_by_user {
+            let _ = self.change(id, |state| state.status = Status::Running);
+            self.clone().on_exit(id, container.state.exit_code, false, Timestamp::now());
+        }
+    }
+
+    /// The code of a container whose end nobody saw: it counts as a failure.
+    fn unknown_code(&self, container: &Container) -> i32 {
+        tracing_line(&format!("the exit code of {} is unknown", container.record.name));
+        255
+    }
+}
+
+fn remove_files(paths: &super::paths::Paths, record: &Record, with_volumes: bool) -> io::Result<()> {
+    let gone = |result: io::Result<()>| match result {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    if with_volumes {
+        for mount in record.mounts.iter().filter(|mount| mount.anonymous) {
+            volumes::remove(paths, &mount.source)?;
+        }
+    }
+    gone(fs::remove_dir_all(paths.file_objects(&record.project, &record.id)))?;
+    // The record goes last but one: a removal that was cut off is seen, and done again.
+    let home = paths.container(&record.id);
+    for folder in ["upper", "work", "log"] {
+        gone(fs::remove_dir_all(home.join(folder)))?;
+    }
+    gone(fs::remove_dir_all(home))?;
+    gone(fs::remove_file(paths.run_state(&record.project, &record.id)))
+}

@@ -1,0 +1,390 @@
+//! The one process per running stack that decides: it holds the project's lock, answers commands, and reacts to
+//! what happens to the containers. It may be killed at any time; the next one takes over from the files and the shim.
+//!
+//! Single-threaded: tasks on one tokio thread share this state by [`Rc`], and blocking system calls go to tokio's
+//! blocking pool.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use fs_err as fs;
+use jiff::Timestamp;
+use tokio::net::UnixListener;
+use tokio::sync::{Mutex, Semaphore, broadcast, watch};
+
+use super::client::{short_path, supervisor_args};
+use super::control::{Action, Event, Failure, Kind};
+use super::exec::ExecEnd;
+use super::paths::Paths;
+use super::state::{self, Container, RunState, Status};
+use crate::images::Store;
+use crate::net::ipam::Ipam;
+use crate::net::publish::Reserved;
+use crate::net::{Host, dns};
+use crate::runtime::shim;
+use crate::sys::file::Lock;
+use crate::sys::frame::AsyncFrames;
+
+/// Containers that are created or started at the same time; more only wait for each other in the kernel.
+const LAUNCHES: usize = 8;
+
+/// Everything one supervisor knows.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    pub(crate) paths: Paths,
+    pub(crate) project: String,
+    pub(crate) boot_id: String,
+    pub(crate) store: Store,
+    pub(crate) host: Host,
+    pub(crate) dns: dns::Server,
+    pub(crate) ipam: Ipam,
+    pub(crate) launches: Semaphore,
+    /// Host ports found free for containers that are about to start, by container name.
+    pub(crate) reserved: RefCell<BTreeMap<String, Vec<Reserved>>>,
+    held: RefCell<BTreeSet<String>>,
+    /// Copies of what the shim keeps for this stack, for the shim after it.
+    pub(crate) keepsakes: RefCell<BTreeMap<String, Vec<OwnedFd>>>,
+    pub(crate) exec_ends: RefCell<BTreeMap<String, ExecEnd>>,
+    shim: RefCell<Option<Rc<shim::Client>>>,
+    containers: RefCell<BTreeMap<String, Container>>,
+    locks: RefCell<BTreeMap<String, Rc<Mutex<()>>>>,
+    pulse: watch::Sender<()>,
+    events: broadcast::Sender<Event>,
+    pub(crate) turn: Turn,
+    clients: Cell<usize>,
+}
+
+/// One command at a time changes the stack. `stop`, `kill` and `down` break off one that still waits.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    pub(crate) lock: Mutex<()>,
+    pub(crate) interrupt: watch::Sender<()>,
+}
+
+/// The hidden first argument that makes a process a supervisor.
+pub const ARGUMENT: &str = "__supervisor";
+
+/// Entry of the process, from the arguments after [`ARGUMENT`]: `PROJECT [ROOT]`. Standard input may be the first
+/// client's connection.
+pub fn main(args: &[String]) -> ExitCode {
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            tracing_line(&format!("the supervisor ends: {e}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One line for the log file that is this process's standard error.
+pub(crate) fn tracing_line(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(io::stderr(), "{} {text}", Timestamp::now());
+}
+
+fn run(args: &[String]) -> io::Result<()> {
+    let (project, root) = match args {
+        [project] => (project, None),
+        [project, root] => (project, Some(PathBuf::from(root))),
+        _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "usage: __supervisor PROJECT [ROOT]")),
+    };
+    let _ = rustix::process::setsid();
+    nix::sys::prctl::set_child_subreaper(true)?;
+    ignore_terminal_signals()?;
+    let first = first_client()?;
+    let paths = Paths::new(root.as_deref())?;
+    paths.prepare(project)?;
+    let Some(lock) = Lock::try_exclusive(&paths.lock(project))? else {
+        return Ok(());
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(16).build()?;
+    let local = tokio::task::LocalSet::new();
+    let result = local.block_on(&runtime, Supervisor::serve(paths, project.clone(), first));
+    drop(lock);
+    runtime.shutdown_background();
+    result
+}
+
+/// Ctrl-C and a closing terminal concern the command alone.
+fn ignore_terminal_signals() -> io::Result<()> {
+    use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+    let set: SigSet = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP].into_iter().collect();
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).map_err(Into::into)
+}
+
+/// Standard input, if it is a socket; it is replaced by /dev/null.
+fn first_client() -> io::Result<Option<UnixStream>> {
+    let input = io::stdin();
+    if rustix::net::sockopt::socket_domain(input.as_fd()).is_err() {
+        return Ok(None);
+    }
+    let socket: OwnedFd = rustix::io::fcntl_dupfd_cloexec(input.as_fd(), 3)?;
+    rustix::stdio::dup2_stdin(fs::File::open("/dev/null")?.file())?;
+    Ok(Some(socket.into()))
+}
+
+impl Supervisor {
+    async fn serve(paths: Paths, project: String, first: Option<UnixStream>) -> io::Result<()> {
+        let listener = listen(&paths, &project)?;
+        let store = Store::open(&paths.lib).map_err(io::Error::other)?;
+        let this = Rc::new(Self {
+            boot_id: state::boot_id()?,
+            store,
+            host: Host::current(),
+            dns: dns::Server::new(),
+            ipam: Ipam::open(&paths.networks()).map_err(io::Error::other)?,
+            launches: Semaphore::new(LAUNCHES),
+            reserved: RefCell::default(),
+            held: RefCell::default(),
+            keepsakes: RefCell::default(),
+            exec_ends: RefCell::default(),
+            shim: RefCell::default(),
+            containers: RefCell::default(),
+            locks: RefCell::default(),
+            pulse: watch::Sender::new(()),
+            events: broadcast::Sender::new(4096),
+            turn: Turn::default(),
+            clients: Cell::new(0),
+            paths,
+            project,
+        });
+        this.recover().await?;
+        if let Some(socket) = first {
+            this.clone().welcome(AsyncFrames::from_std(socket)?);
+        }
+        this.attend(&listener).await;
+        this.leave().await
+    }
+
+    /// The main loop: until nothing runs and nobody asks.
+    async fn attend(self: &Rc<Self>, listener: &UnixListener) {
+        let mut pulse = self.pulse.subscribe();
+        while !self.is_idle() {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((socket, _)) => self.clone().welcome(AsyncFrames::new(socket)),
+                    Err(e) => tracing_line(&format!("accept: {e}")),
+                },
+                changed = pulse.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    fn welcome(self: Rc<Self>, frames: AsyncFrames) {
+        self.clients.set(self.clients.get() + 1);
+        tokio::task::spawn_local(async move {
+            if let Err(e) = self.answer(&frames).await
+                && e.kind() != io::ErrorKind::BrokenPipe
+            {
+                tracing_line(&format!("connection: {e}"));
+            }
+            self.clients.set(self.clients.get() - 1);
+            self.pulse.send_replace(());
+        });
+    }
+
+    fn is_idle(&self) -> bool {
+        let alive = |container: &Container| {
+            matches!(container.state.status, Status::Running | Status::Paused | Status::Restarting)
+        };
+        self.clients.get() == 0 && !self.containers.borrow().values().any(alive)
+    }
+
+    /// The end: nothing runs any more, so nothing needs to be held.
+    async fn leave(&self) -> io::Result<()> {
+        let shim = self.shim.borrow_mut().take();
+        if let Some(shim) = shim {
+            let _ = shim.shutdown().await;
+        }
+        let run = self.paths.project_run(&self.project);
+        let _ = fs::remove_file(self.paths.control_socket(&self.project));
+        if self.containers.borrow().is_empty() {
+            match fs::remove_dir_all(&run) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The shim; started at first need.
+    pub(crate) async fn shim(self: &Rc<Self>) -> Result<Rc<shim::Client>, Failure> {
+        if let Some(shim) = self.shim.borrow().as_ref() {
+            return Ok(shim.clone());
+        }
+        let client = shim::Client::spawn(&self.shim_options())
+            .map_err(|e| Failure::new(format!("the process that holds the containers could not be started: {e}")))?;
+        Ok(self.adopt_shim(client))
+    }
+
+    /// The shim, if there is one.
+    pub(crate) fn present_shim(&self) -> Option<Rc<shim::Client>> {
+        self.shim.borrow().clone()
+    }
+
+    /// Leaves descriptors with the shim, and a copy here for the shim after it.
+    pub(crate) async fn keep(self: &Rc<Self>, key: &str, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        self.remember_fds(key, &fds);
+        let stored = self.shim().await?.store(key, fds).await;
+        stored.map_err(|e| Failure::new(format!("descriptors could not be left with the shim: {e}")))
+    }
+
+    /// Copies descriptors that the shim keeps.
+    pub(crate) fn remember_fds<'a>(&self, key: &str, fds: impl IntoIterator<Item = &'a OwnedFd>) {
+        let copies = fds.into_iter().filter_map(|fd| fd.try_clone().ok()).collect();
+        self.keepsakes.borrow_mut().insert(key.to_owned(), copies);
+    }
+
+    fn shim_options(&self) -> shim::SpawnOptions {
+        shim::SpawnOptions {
+            run_dir: self.paths.project_run(&self.project),
+            restart_argv: supervisor_args(&self.paths, &self.project),
+        }
+    }
+
+    /// Takes over a connected shim and listens to what it reports.
+    pub(crate) fn adopt_shim(self: &Rc<Self>, client: shim::Client) -> Rc<shim::Client> {
+        let client = Rc::new(client);
+        *self.shim.borrow_mut() = Some(client.clone());
+        let (this, listening) = (self.clone(), client.clone());
+        tokio::task::spawn_local(async move {
+            while let Some(event) = listening.next_event().await {
+                this.clone().on_shim_event(event);
+            }
+            drop(listening);
+            this.on_shim_lost().await;
+        });
+        client
+    }
+
+    /// Forgets a shim that ended; whether there was one that should not have.
+    pub(crate) fn lose_shim(&self) -> bool {
+        self.shim.borrow_mut().take().is_some()
+    }
+
+    /// A copy of all containers, by id.
+    pub(crate) fn containers(&self) -> Vec<Container> {
+        self.containers.borrow().values().cloned().collect()
+    }
+
+    /// A copy of one container.
+    pub(crate) fn container(&self, id: &str) -> Result<Container, Failure> {
+        let found = self.containers.borrow().get(id).cloned();
+        found.ok_or_else(|| Failure::new(format!("no container {} in project {}", short(id), self.project)))
+    }
+
+    /// Looks at one container without copying it.
+    pub(crate) fn look<T>(&self, id: &str, look: impl FnOnce(&Container) -> T) -> Option<T> {
+        self.containers.borrow().get(id).map(look)
+    }
+
+    /// Adds a container that has just been written down.
+    pub(crate) fn insert(&self, container: Container) {
+        self.containers.borrow_mut().insert(container.record.id.clone(), container);
+        self.pulse.send_replace(());
+    }
+
+    /// Drops a container that has just been removed.
+    pub(crate) fn drop_container(&self, id: &str) {
+        self.containers.borrow_mut().remove(id);
+        self.locks.borrow_mut().remove(id);
+        self.pulse.send_replace(());
+    }
+
+    /// Changes a container's run state, in memory and in its file, and wakes who waits for it.
+    pub(crate) fn change(&self, id: &str, change: impl FnOnce(&mut RunState)) -> Result<(), Failure> {
+        let written = {
+            let mut containers = self.containers.borrow_mut();
+            let Some(container) = containers.get_mut(id) else { return Ok(()) };
+            change(&mut container.state);
+            state::write_run_state(&self.paths, &self.project, id, &container.state)
+        };
+        self.pulse.send_replace(());
+        written.map_err(|e| Failure::new(format!("the state of a container could not be written: {e}")))
+    }
+
+    /// Waits until `look` finds what it looks for; it is asked again after every change.
+    pub(crate) async fn wait_for<T>(&self, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+        let mut pulse = self.pulse.subscribe();
+        loop {
+            pulse.mark_unchanged();
+            if let Some(found) = look(self) {
+                return found;
+            }
+            if pulse.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// One task at a time starts, stops or removes a container.
+    pub(crate) fn container_lock(&self, id: &str) -> Rc<Mutex<()>> {
+        self.locks.borrow_mut().entry(id.to_owned()).or_default().clone()
+    }
+
+    /// Whether the shim keeps a container's network, attached and with its ports published.
+    pub(crate) fn holds_network(&self, id: &str) -> bool {
+        self.held.borrow().contains(id)
+    }
+
+    /// Notes that the shim keeps a container's network.
+    pub(crate) fn hold_network(&self, id: &str) {
+        self.held.borrow_mut().insert(id.to_owned());
+    }
+
+    /// Notes that it does no more; whether it did.
+    pub(crate) fn let_network_go(&self, id: &str) -> bool {
+        self.held.borrow_mut().remove(id)
+    }
+
+    /// Follows the events from now on.
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// Reports a change of a container.
+    pub(crate) fn tell(&self, container: &Container, action: Action) {
+        let record = &container.record;
+        self.report(Kind::Container, &record.name, &record.id, &record.service, action);
+    }
+
+    /// Reports a change of anything.
+    pub(crate) fn report(&self, kind: Kind, name: &str, id: &str, service: &str, action: Action) {
+        let event = Event {
+            time: Timestamp::now(),
+            kind,
+            name: name.to_owned(),
+            id: id.to_owned(),
+            service: service.to_owned(),
+            action,
+        };
+        let _ = self.events.send(event);
+    }
+}
+
+fn listen(paths: &Paths, project: &str) -> io::Result<UnixListener> {
+    let path = paths.control_socket(project);
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let (_folder, short) = short_path(&path)?;
+    UnixListener::bind(short)
+}
+
+/// The first twelve digits of an id.
+pub(crate) fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+/// Runs blocking system calls beside the tasks.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.map_err(|e| Failure::new(format!("a worker of the supervisor failed: {e}")))
+}

@@ -1,0 +1,92 @@
+//! Volumes: a folder with a description beside its data.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use fs_err as fs;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::control::Failure;
+use super::paths::Paths;
+use super::state::{VERSION, read_json};
+use crate::sys::file::write_atomic;
+
+/// A volume's description, `meta.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Version of this file.
+    pub version: u32,
+    /// Real name.
+    pub name: String,
+    /// Project that made it; empty if none did.
+    pub project: String,
+    /// Key in the project's file; empty for an anonymous volume.
+    pub key: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Driver options (`type`, `o`, `device`).
+    pub driver_opts: BTreeMap<String, String>,
+    /// Hash of its definition.
+    pub hash: String,
+    /// Time of creation.
+    pub created: Timestamp,
+}
+
+/// Makes a volume unless it is there.
+pub fn ensure(paths: &Paths, volume: &Volume) -> io::Result<()> {
+    let folder = paths.volume(&volume.name);
+    if folder.join("meta.json").exists() && folder.join("_data").is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(folder.join("_data"))?;
+    write_atomic(&folder.join("meta.json"), &serde_json::to_vec(&Volume { version: VERSION, ..volume.clone() })?, true)
+}
+
+/// A volume by name.
+pub fn find(paths: &Paths, name: &str) -> io::Result<Option<Volume>> {
+    read_json(&paths.volume(name).join("meta.json"))
+}
+
+/// All volumes, by name.
+pub fn list(paths: &Paths) -> io::Result<Vec<Volume>> {
+    let entries = match fs::read_dir(paths.volumes()) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut volumes = Vec::new();
+    for entry in entries {
+        volumes.extend(find(paths, &entry?.file_name().to_string_lossy())?);
+    }
+    volumes.sort_by(|a: &Volume, b| a.name.cmp(&b.name));
+    Ok(volumes)
+}
+
+/// Removes a volume and its data.
+pub fn remove(paths: &Paths, name: &str) -> io::Result<()> {
+    match fs::remove_dir_all(paths.volume(name)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Where a volume's data lies. A volume with `o: bind` lies where its `device` says.
+pub fn data(paths: &Paths, volume: &Volume) -> Result<PathBuf, Failure> {
+    if volume.driver_opts.is_empty() {
+        return Ok(paths.volume(&volume.name).join("_data"));
+    }
+    let options = volume.driver_opts.get("o").map_or("", String::as_str);
+    match volume.driver_opts.get("device") {
+        Some(device) if options.split(',').any(|option| matches!(option, "bind" | "rbind")) => Ok(device.into()),
+        _ => Err(Failure::new(format!(
+            "volume {} has driver options that stack can't mount: only `o: bind` with a `device` is supported",
+            volume.name
+        ))),
+    }
+}
+
+/// Whether the data folder has no entry yet, so that an image's content may be copied into it.
+pub fn is_empty(folder: &std::path::Path) -> io::Result<bool> {
+    Ok(fs::read_dir(folder)?.next().is_none())
+}
