@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use fs_err as fs;
 use rustix::fs::{Mode, OFlags};
@@ -41,9 +42,31 @@ impl Client {
         Ok(Self { frames: AsyncFrames::from_std(ours)? })
     }
 
-    /// Sends the request.
+    /// Asks the project's supervisor, started if need be. One that is just ending may not take the request: then the
+    /// next one is asked.
+    pub async fn open(paths: &Paths, project: &str, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<Self> {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let client = Self::connect_or_spawn(paths, project)?;
+            match client.request(request, fds).await {
+                Err(e) if is_gone(&e) && pause < Duration::from_secs(2) => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                Err(e) if is_gone(&e) => return Err(said_by(paths, project, e)),
+                other => return other.map(|()| client),
+            }
+        }
+    }
+
+    /// Sends the request and waits until it is taken.
     pub async fn request(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        self.frames.send(&serde_json::to_vec(request)?, fds).await
+        self.frames.send(&serde_json::to_vec(request)?, fds).await?;
+        match self.next().await? {
+            Some((Reply::Accepted, _)) => Ok(()),
+            Some(_) => Err(io::ErrorKind::InvalidData.into()),
+            None => Err(io::ErrorKind::ConnectionReset.into()),
+        }
     }
 
     /// The next reply; none when the supervisor has ended.
@@ -51,6 +74,18 @@ impl Client {
         let Some(frame) = self.frames.recv().await? else { return Ok(None) };
         Ok(Some((serde_json::from_slice(&frame.bytes)?, frame.fds)))
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
+/// A supervisor that ends at once has written down why.
+fn said_by(paths: &Paths, project: &str, error: io::Error) -> io::Error {
+    let log = paths.project_run(project).join("supervisor.log");
+    let text = fs::read_to_string(&log).unwrap_or_default();
+    let last = text.lines().last().unwrap_or("it left no word");
+    io::Error::new(error.kind(), format!("the supervisor of {project} does not answer: {last} ({})", log.display()))
 }
 
 /// Starts a supervisor in a session of its own; `client` is its first connection.

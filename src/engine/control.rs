@@ -199,6 +199,8 @@ pub struct Run {
 /// What a supervisor answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Reply {
+    /// The request will be carried out; always the first reply.
+    Accepted,
     /// Something happened on the way.
     Event(Event),
     /// A process or container runs; a terminal master or standard input may come along.

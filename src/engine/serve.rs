@@ -15,6 +15,7 @@ impl Supervisor {
     pub(crate) async fn answer(self: &Rc<Self>, frames: &AsyncFrames) -> io::Result<()> {
         let Some(frame) = frames.recv().await? else { return Ok(()) };
         let request: Request = serde_json::from_slice(&frame.bytes)?;
+        reply_to(frames, &Reply::Accepted).await?;
         match request {
             Request::Events => self.stream_events(frames).await,
             Request::Exec(exec) => self.exec(frames, exec, frame.fds).await,
