@@ -140,7 +140,7 @@ impl Supervisor {
         let containers = self.containers();
         let found = containers.into_iter().find(|container| container.record.name == reference.name);
         found
-            .map(|container| container.record.id)
+            .map(|container| container.record.id.clone())
             .ok_or_else(|| Failure::new(format!("no container {}", reference.name)))
     }
 

@@ -4,12 +4,15 @@
 //!   running process. [`logs`] reads what containers wrote.
 //! * [`control`] is the language between a command and the supervisor; [`client`] speaks it for the command.
 //! * [`supervisor`] is the process that decides: it answers commands (`serve`), looks, plans and executes (`observe`,
-//!   `reconcile`, `execute`), makes, starts and stops containers (`record`, `bundle`, `start`, `stop`, `exec`), watches
+//!   `reconcile`, `execute`), makes, starts and stops containers (`record`,
+//!   `create`, `bundle`, `start`, `endpoints`, `ports`, `stop`, `exec`), watches
 //!   them (`health`, `restart`) and takes over after a crash (`recover`).
 
 mod bundle;
 pub mod client;
 pub mod control;
+mod create;
+mod endpoints;
 mod exec;
 mod execute;
 mod fault;
@@ -19,6 +22,7 @@ pub mod logs;
 pub mod networks;
 mod observe;
 pub mod paths;
+mod ports;
 mod reconcile;
 mod record;
 mod recover;

@@ -260,7 +260,7 @@ impl Supervisor {
         let named = |container: &Container| {
             !container.record.oneoff && (services.is_empty() || services.contains(&container.record.service))
         };
-        self.containers().into_iter().filter(named).map(|container| container.record.id).collect()
+        self.containers().into_iter().filter(named).map(|container| container.record.id.clone()).collect()
     }
 
     async fn verb(self: &Rc<Self>, verb: Verb, services: &[String], timeout: Option<u64>) -> Result<(), Failure> {

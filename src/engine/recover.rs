@@ -11,7 +11,8 @@ use fs_err as fs;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::bundle::stdio;
-use super::start::{dns_key, ports_key};
+use super::endpoints::dns_key;
+use super::ports::ports_key;
 use super::state::{self, Container, Status};
 use super::supervisor::{Supervisor, tracing_line};
 use crate::net::DnsSockets;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use fs_err as fs;
 use jiff::Timestamp;
@@ -230,7 +231,7 @@ pub struct RunState {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Container {
     /// What was decided.
-    pub record: Record,
+    pub record: Arc<Record>,
     /// What it does.
     pub state: RunState,
 }
@@ -307,7 +308,7 @@ fn read_container(paths: &Paths, project: &str, id: &str, boot: &str) -> io::Res
     if state.boot_id != boot {
         state = RunState { status: Status::Exited, pid: 0, health: Health::None, ports: Vec::new(), ..state };
     }
-    Ok(Some(Container { record, state }))
+    Ok(Some(Container { record: Arc::new(record), state }))
 }
 
 fn read_record(paths: &Paths, id: &str) -> io::Result<Option<Record>> {

@@ -8,8 +8,9 @@ use fs_err as fs;
 use jiff::Timestamp;
 
 use super::control::{Action, Failure, Kind};
+use super::endpoints::{dns_key, host_ifnames};
+use super::ports::{mappings, ports_key};
 use super::restart::{self, Policy};
-use super::start::{dns_key, host_ifnames, mappings, ports_key};
 use super::state::{Container, Health, Record, Status};
 use super::supervisor::{Supervisor, blocking, tracing_line};
 use super::volumes;

@@ -1,0 +1,171 @@
+//! Making containers: record, folders, addresses, volumes. Nothing runs yet.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use fs_err as fs;
+use jiff::Timestamp;
+
+use super::control::Failure;
+use super::networks::new_id;
+use super::observe::image_reference;
+use super::paths::Paths;
+use super::reconcile::Desired;
+use super::record::{self, Identity, Surroundings};
+use super::state::{self, Container, Joins, MountRecord, Record, RunState, VERSION};
+use super::supervisor::{Supervisor, blocking};
+use super::volumes;
+use crate::images::{Image, Store};
+use crate::planner::Replaced;
+use crate::spec::model::Service;
+
+impl Supervisor {
+    /// Makes a container: its record, folders, addresses, volumes. Nothing runs yet.
+    pub(crate) async fn create_container(
+        self: &Rc<Self>,
+        desired: &Arc<Desired>,
+        mut identity: Identity,
+        service: &Service,
+        replaces: Option<Replaced>,
+    ) -> Result<String, Failure> {
+        let _permit = self.launches.acquire().await;
+        let (desired, service) = (desired.clone(), service.clone());
+        identity.id = new_id().map_err(|e| Failure::new(format!("no random number: {e}")))?;
+        let reference = image_reference(&desired.project, &identity.service, &service);
+        let image = self.store.find(&reference).map_err(|e| Failure::new(e.to_string()))?.ok_or_else(|| {
+            Failure::new(format!("image {reference} of service {} is not in the store", identity.service))
+        })?;
+        let neighbours = self.containers();
+        let surroundings = self.surroundings(&desired, &identity, &service, &image, replaces, &neighbours)?;
+        let record = record::record(&desired, identity, &service, &image, surroundings)?;
+        let (paths, store, boot_id) = (self.paths.clone(), self.store.clone(), self.boot_id.clone());
+        let container = blocking(move || -> Result<Container, Failure> {
+            let failed =
+                |e: &dyn std::fmt::Display| Failure::new(format!("container {} could not be made: {e}", record.name));
+            // The run state comes first: without a record it tells the next supervisor what was left half-made.
+            let state = RunState { version: VERSION, boot_id, ..RunState::default() };
+            state::write_run_state(&paths, &record.project, &record.id, &state).map_err(|e| failed(&e))?;
+            let home = paths.container(&record.id);
+            for folder in ["upper", "work", "log"] {
+                fs::create_dir_all(home.join(folder)).map_err(|e| failed(&e))?;
+            }
+            let objects = paths.file_objects(&record.project, &record.id);
+            for key in record.files.keys() {
+                fs::create_dir_all(&objects).map_err(|e| failed(&e))?;
+                fs::write(objects.join(key), &desired.objects[key]).map_err(|e| failed(&e))?;
+            }
+            for mount in record.mounts.iter().filter(|mount| mount.kind == "volume") {
+                fill_volume(&paths, &store, &image, &record, mount)?;
+            }
+            state::write_record(&paths, &record).map_err(|e| failed(&e))?;
+            Ok(Container { record: Arc::new(record), state })
+        })
+        .await??;
+        let id = container.record.id.clone();
+        self.insert(container);
+        Ok(id)
+    }
+
+    fn surroundings(
+        &self,
+        desired: &Desired,
+        identity: &Identity,
+        service: &Service,
+        image: &Image,
+        replaces: Option<Replaced>,
+        neighbours: &[Container],
+    ) -> Result<Surroundings, Failure> {
+        let inherited = replaces.map(|replaced| replaced.volumes).unwrap_or_default();
+        let mut mounts = record::mounts(desired, service, image, |target| match inherited.get(target) {
+            Some(volume) => Ok(volume.clone()),
+            None => new_id().map_err(|e| Failure::new(format!("no random number: {e}"))),
+        })?;
+        let mut shares = BTreeMap::new();
+        let mut other = |reference: &str| -> Result<String, Failure> {
+            let found = match reference.split_once(':') {
+                Some(("service", name)) => neighbours
+                    .iter()
+                    .filter(|c| c.record.service == name && !c.record.oneoff)
+                    .min_by_key(|c| c.record.number),
+                Some(("container", name)) => {
+                    neighbours.iter().find(|c| c.record.name == name || c.record.id.starts_with(name))
+                }
+                _ => None,
+            };
+            let found = found.ok_or_else(|| {
+                Failure::new(format!("service {}: no container of {reference} to share with", identity.service))
+            })?;
+            shares.insert(found.record.service.clone(), found.record.id.clone());
+            Ok(found.record.id.clone())
+        };
+        let mut join = |mode: Option<&String>| match mode.map(String::as_str) {
+            None | Some("" | "private" | "shareable") => Ok(None),
+            Some(mode @ ("host" | "none")) => Ok(Some(mode.to_owned())),
+            Some(reference) => other(reference).map(Some),
+        };
+        let joins = Joins {
+            net: match service.network_mode.as_deref() {
+                Some("host" | "none") => service.network_mode.clone(),
+                Some(mode) if mode.starts_with("service:") || mode.starts_with("container:") => {
+                    join(service.network_mode.as_ref())?
+                }
+                _ => None,
+            },
+            pid: join(service.pid.as_ref())?,
+            ipc: join(service.ipc.as_ref())?,
+            uts: join(service.uts.as_ref())?,
+            cgroup: join(service.cgroup.as_ref())?,
+        };
+        for reference in &service.volumes_from {
+            let (reference, read_only) = match reference.rsplit_once(':') {
+                Some((reference, "ro")) => (reference, true),
+                Some((reference, "rw")) => (reference, false),
+                _ => (reference.as_str(), false),
+            };
+            let qualified =
+                if reference.starts_with("container:") { reference.to_owned() } else { format!("service:{reference}") };
+            let id = other(&qualified)?;
+            let theirs =
+                neighbours.iter().find(|c| c.record.id == id).map(|c| c.record.mounts.clone()).unwrap_or_default();
+            for mount in theirs {
+                if !mounts.iter().any(|own| own.target == mount.target) {
+                    mounts.push(MountRecord { read_only: mount.read_only || read_only, ..mount });
+                }
+            }
+        }
+        let endpoints = if joins.net.is_some() { Vec::new() } else { self.endpoints(desired, identity, service)? };
+        Ok(Surroundings { endpoints, mounts, joins, shares })
+    }
+}
+
+/// Makes a container's volume, and gives an empty one the content that the image has at that place.
+fn fill_volume(
+    paths: &Paths,
+    store: &Store,
+    image: &Image,
+    record: &Record,
+    mount: &MountRecord,
+) -> Result<(), Failure> {
+    let failed =
+        |e: &dyn std::fmt::Display| Failure::new(format!("volume {} of container {}: {e}", mount.source, record.name));
+    if mount.anonymous {
+        let volume = volumes::Volume {
+            version: VERSION,
+            name: mount.source.clone(),
+            project: record.project.clone(),
+            key: String::new(),
+            labels: BTreeMap::from([("com.docker.volume.anonymous".to_owned(), String::new())]),
+            driver_opts: BTreeMap::new(),
+            hash: String::new(),
+            created: Timestamp::now(),
+        };
+        volumes::ensure(paths, &volume).map_err(|e| failed(&e))?;
+    }
+    let volume = volumes::find(paths, &mount.source).map_err(|e| failed(&e))?.ok_or_else(|| failed(&"it is gone"))?;
+    let data = volumes::data(paths, &volume)?;
+    if !mount.nocopy && mount.subpath.is_none() && !image.host && volumes::is_empty(&data).map_err(|e| failed(&e))? {
+        store.copy_up(image, &mount.target, &data).map_err(|e| failed(&e))?;
+    }
+    Ok(())
+}
