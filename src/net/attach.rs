@@ -1,9 +1,16 @@
 //! A container's interfaces: veth pairs, addresses, routes and the sockets of its resolver.
 
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
 use ipnet::IpNet;
+
+use super::error::Error;
+use super::link::{self, Link, Veth};
+use super::netlink::{Batch, Channel};
+use super::ruleset::{self, Member};
+use super::{forwarding, redirect};
+use crate::sys::netns::with_netns;
 
 /// One attachment of a network namespace to a bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +26,8 @@ pub struct Endpoint {
     /// Gateways of the default routes (at most one per address family); empty on internal networks and on all but the
     /// attachment that leads outside.
     pub gateways: Vec<IpAddr>,
+    /// Whether it may talk to the gateway alone, and to no other isolated member (Docker's `enable_icc: false`).
+    pub isolated: bool,
     /// Hardware address inside; `None` derives one from the first address.
     pub mac: Option<[u8; 6]>,
 }
@@ -39,4 +48,99 @@ pub struct DnsSockets {
     pub udp: OwnedFd,
     /// Listening TCP socket.
     pub tcp: OwnedFd,
+}
+
+impl Endpoint {
+    /// The hardware address: as asked for, or made from the first IPv4 address, so that it returns with the lease.
+    fn hardware(&self) -> [u8; 6] {
+        self.mac.unwrap_or_else(|| match self.addresses.first().map(IpNet::addr) {
+            Some(IpAddr::V4(v4)) => {
+                let [a, b, c, d] = v4.octets();
+                [0x02, 0x42, a, b, c, d]
+            }
+            Some(IpAddr::V6(v6)) => {
+                let [.., a, b, c, d] = v6.octets();
+                [0x02, 0x43, a, b, c, d]
+            }
+            None => [0x02, 0x44, 0, 0, 0, 1],
+        })
+    }
+}
+
+/// Makes the attachments: host side first, then all of the inside on one thread that has entered the namespace.
+pub(super) fn attach(netns: BorrowedFd<'_>, endpoints: &[Endpoint], dns: bool) -> Result<Attached, Error> {
+    let macs: Vec<_> = endpoints.iter().map(Endpoint::hardware).collect();
+    if !endpoints.is_empty() {
+        connect(netns, endpoints, &macs)?;
+        let members = endpoints.iter().zip(&macs);
+        let members = members.map(|(endpoint, mac)| Member {
+            host_ifname: &endpoint.host_ifname,
+            mac: *mac,
+            addresses: &endpoint.addresses,
+        });
+        ruleset::add_members(&members.collect::<Vec<_>>())?;
+    }
+    let dns = with_netns(netns, || {
+        configure(endpoints)?;
+        if dns { redirect::open().map(Some) } else { Ok(None) }
+    })
+    .map_err(Error::system("enter the container's network namespace"))??;
+    Ok(Attached { dns, macs })
+}
+
+fn connect(netns: BorrowedFd<'_>, endpoints: &[Endpoint], macs: &[[u8; 6]]) -> Result<(), Error> {
+    let channel = Channel::route()?;
+    let links = link::links(&channel)?;
+    // Where bridges pass packets through the firewall, a container's way to its own published port never leaves the bridge.
+    let hairpin = forwarding::bridges_are_filtered();
+    let mut batch = Batch::default();
+    for (endpoint, mac) in endpoints.iter().zip(macs) {
+        let bridge = find(&links, &endpoint.bridge)?;
+        // Left over: a namespace that is about to die still holds the other end.
+        if links.iter().any(|link| link.name == endpoint.host_ifname) {
+            link::remove_link(&mut batch, &endpoint.host_ifname);
+        }
+        let veth = Veth {
+            host: &endpoint.host_ifname,
+            inside: &endpoint.ifname,
+            master: bridge.index,
+            mtu: bridge.mtu,
+            mac: *mac,
+            netns: u32::try_from(netns.as_raw_fd()).unwrap_or_default(),
+        };
+        link::make_veth(&mut batch, &veth);
+        if endpoint.isolated || hairpin {
+            link::set_port(&mut batch, &endpoint.host_ifname, endpoint.isolated, hairpin);
+        }
+    }
+    channel.execute(&batch)
+}
+
+fn configure(endpoints: &[Endpoint]) -> Result<(), Error> {
+    let channel = Channel::route()?;
+    let links = link::links(&channel)?;
+    let mut batch = Batch::default();
+    link::raise(&mut batch, find(&links, "lo")?.index, "lo");
+    for endpoint in endpoints {
+        let index = find(&links, &endpoint.ifname)?.index;
+        let ipv6 = endpoint.addresses.iter().any(|address| matches!(address, IpNet::V6(_)));
+        if !ipv6 && forwarding::has_ipv6() {
+            link::without_link_local(&mut batch, index, &endpoint.ifname);
+        }
+        link::raise(&mut batch, index, &endpoint.ifname);
+        for address in &endpoint.addresses {
+            link::add_address(&mut batch, index, *address);
+        }
+        for gateway in &endpoint.gateways {
+            link::add_default_route(&mut batch, index, *gateway);
+        }
+    }
+    channel.execute(&batch)
+}
+
+fn find<'a>(links: &'a [Link], name: &str) -> Result<&'a Link, Error> {
+    links.iter().find(|link| link.name == name).ok_or_else(|| Error::System {
+        action: format!("find the network interface {name}"),
+        source: std::io::Error::from_raw_os_error(libc::ENODEV),
+    })
 }

@@ -4,12 +4,21 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::error::Error;
+use super::link::{self, Link, Reach};
+use super::netlink::{Batch, Channel};
+use super::{forwarding, ruleset};
+
+/// What every alias of our bridges starts with, whoever owns the network.
+const ALIAS_PREFIX: &str = "stack:";
+const DEFAULT_MTU: u32 = 1500;
+
 /// A network as the host sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bridge {
     /// Interface name, at most 15 bytes.
     pub name: String,
-    /// Stored as the interface's alias: says whose the bridge is, and survives any loss of files.
+    /// Stored (behind `stack:`) as the interface's alias: says whose the bridge is, and survives any loss of files.
     pub alias: String,
     /// Its subnets, IPv4 and IPv6.
     pub subnets: Vec<Subnet>,
@@ -17,8 +26,6 @@ pub struct Bridge {
     pub internal: bool,
     /// Largest packet; `None` takes that of the host's default route.
     pub mtu: Option<u32>,
-    /// Whether its members may talk to each other (Docker's `enable_icc`).
-    pub icc: bool,
     /// Whether traffic to outside gets the host's address.
     pub masquerade: bool,
 }
@@ -30,4 +37,103 @@ pub struct Subnet {
     pub cidr: IpNet,
     /// The bridge's own address in it; `None` gives the bridge no address (internal networks without a gateway).
     pub gateway: Option<IpAddr>,
+}
+
+impl Bridge {
+    fn has_ipv6(&self) -> bool {
+        self.subnets.iter().any(|subnet| matches!(subnet.cidr, IpNet::V6(_)))
+    }
+}
+
+/// Makes the bridge or repairs it, with forwarding and rules.
+pub(super) fn ensure(bridge: &Bridge) -> Result<(), Error> {
+    let channel = Channel::route()?;
+    let (mut links, routes) = (link::links(&channel)?, link::routes(&channel)?);
+    let mtu = bridge.mtu.or_else(|| default_mtu(&links, &routes)).unwrap_or(DEFAULT_MTU);
+    if !links.iter().any(|link| link.name == bridge.name) {
+        let mut batch = Batch::default();
+        link::make_bridge(&mut batch, &bridge.name, mtu);
+        match channel.execute(&batch) {
+            Err(Error::Netlink { source, .. }) if source.raw_os_error() == Some(libc::EEXIST) => {}
+            other => other?,
+        }
+        links = link::links(&channel)?;
+    }
+    let found = links.iter().find(|link| link.name == bridge.name).ok_or_else(|| vanished(&bridge.name))?;
+    check_ours(bridge, found)?;
+    configure(&channel, bridge, found.index, mtu)?;
+    let uplinks = forwarding::uplinks(&links, &routes, is_ours);
+    let borrowed = if bridge.internal { None } else { Some(forwarding::forward_ipv4(&uplinks)?) };
+    if bridge.has_ipv6() && !bridge.internal {
+        forwarding::forward_ipv6(&bridge.name, &uplinks)?;
+    }
+    ruleset::add_network(bridge, &borrowed.unwrap_or_default())
+}
+
+fn configure(channel: &Channel, bridge: &Bridge, index: u32, mtu: u32) -> Result<(), Error> {
+    let mut batch = Batch::default();
+    let link_local = bridge.has_ipv6() || !forwarding::has_ipv6();
+    link::set_bridge(&mut batch, index, &bridge.name, &format!("{ALIAS_PREFIX}{}", bridge.alias), mtu, link_local);
+    for subnet in &bridge.subnets {
+        if let Some(gateway) = subnet.gateway.and_then(|gateway| IpNet::new(gateway, subnet.cidr.prefix_len()).ok()) {
+            link::add_address(&mut batch, index, gateway);
+        }
+    }
+    channel.execute(&batch)
+}
+
+/// Removes the bridge and its rules; what is missing already is no error.
+pub(super) fn remove(name: &str) -> Result<(), Error> {
+    ruleset::remove_network(name)?;
+    let channel = Channel::route()?;
+    let links = link::links(&channel)?;
+    let Some(found) = links.iter().find(|link| link.name == name) else { return Ok(()) };
+    if !is_ours(found) {
+        return Err(foreign(found));
+    }
+    let mut batch = Batch::default();
+    link::remove_link(&mut batch, name);
+    match channel.execute(&batch) {
+        Err(Error::Netlink { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        other => other,
+    }
+}
+
+/// Names and aliases of our bridges.
+pub(super) fn list() -> Result<Vec<(String, String)>, Error> {
+    let links = link::links(&Channel::route()?)?;
+    let ours = links.iter().filter(|link| is_ours(link));
+    Ok(ours.map(|link| (link.name.clone(), link.alias[ALIAS_PREFIX.len()..].to_owned())).collect())
+}
+
+fn is_ours(link: &Link) -> bool {
+    link.kind == "bridge" && link.alias.starts_with(ALIAS_PREFIX)
+}
+
+/// A bridge without an alias is one that a killed process left half made.
+fn check_ours(bridge: &Bridge, found: &Link) -> Result<(), Error> {
+    let alias = found.alias.strip_prefix(ALIAS_PREFIX);
+    if found.kind == "bridge" && (found.alias.is_empty() || alias == Some(bridge.alias.as_str())) {
+        Ok(())
+    } else {
+        Err(foreign(found))
+    }
+}
+
+fn foreign(link: &Link) -> Error {
+    let found = if link.alias.is_empty() { format!("a {} link", link.kind) } else { link.alias.clone() };
+    Error::ForeignDevice { name: link.name.clone(), found }
+}
+
+fn vanished(name: &str) -> Error {
+    Error::System {
+        action: format!("find the bridge {name} just made; another program removed it"),
+        source: std::io::Error::from_raw_os_error(libc::ENODEV),
+    }
+}
+
+/// The MTU of the interface that the best default route leads through.
+fn default_mtu(links: &[Link], routes: &[Reach]) -> Option<u32> {
+    let best = routes.iter().filter(|route| route.cidr.prefix_len() == 0).min_by_key(|route| route.metric)?;
+    links.iter().find(|link| link.index == best.index).map(|link| link.mtu)
 }

@@ -1,5 +1,6 @@
 //! Rules for bridges and published ports, in two tables of our own that all stacks share.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -8,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Error;
 use super::host::Host;
+use super::nft::{Element, Set};
+use super::ruleset::{self, octets};
 
 /// A transport protocol that can be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -70,6 +73,29 @@ pub struct PortMapping {
     pub container_port: u16,
 }
 
+impl PortMapping {
+    /// The map that the mapping belongs to, and its element there.
+    fn element(&self) -> (Set, Element) {
+        let mut key = vec![self.protocol.number(), 0, 0, 0];
+        let set = match (self.host_ip, self.container_ip) {
+            (None, IpAddr::V4(_)) => ruleset::EVERYWHERE_4,
+            (None, IpAddr::V6(_)) => ruleset::EVERYWHERE_6,
+            (Some(IpAddr::V4(host)), _) => {
+                key.extend_from_slice(&host.octets());
+                ruleset::PUBLISHED_4
+            }
+            (Some(IpAddr::V6(host)), _) => {
+                key.extend_from_slice(&host.octets());
+                ruleset::PUBLISHED_6
+            }
+        };
+        key.extend_from_slice(&padded(self.host_port));
+        let mut data = octets(self.container_ip);
+        data.extend_from_slice(&padded(self.container_port));
+        (set, Element { key, data })
+    }
+}
+
 /// The firewall of a [`Host`].
 #[derive(Debug, Clone)]
 pub struct Firewall {
@@ -81,20 +107,37 @@ impl Firewall {
         Self { host }
     }
 
-    /// Leads host ports to containers; what is there already is replaced. One transaction.
+    /// Leads host ports to containers; what is there already is replaced. One transaction. The host address and the
+    /// container's must be of one family: other mappings are skipped, they need a proxy.
     pub fn publish(&self, mappings: &[PortMapping]) -> Result<(), Error> {
-        self.host.run(|| Err(Error::system(format!("publish {mappings:?}"))(std::io::ErrorKind::Unsupported.into())))
+        self.change(mappings, true)
     }
 
     /// Takes host ports back; missing ones are no error. One transaction.
     pub fn unpublish(&self, mappings: &[PortMapping]) -> Result<(), Error> {
-        self.host.run(|| Err(Error::system(format!("unpublish {mappings:?}"))(std::io::ErrorKind::Unsupported.into())))
+        self.change(mappings, false)
     }
 
-    /// Lets a container (by its addresses) reach services of the host: it asked with `host-gateway`.
-    pub fn allow_host(&self, addresses: &[IpAddr], allowed: bool) -> Result<(), Error> {
-        self.host.run(|| {
-            Err(Error::system(format!("allow {addresses:?} {allowed}"))(std::io::ErrorKind::Unsupported.into()))
-        })
+    fn change(&self, mappings: &[PortMapping], publish: bool) -> Result<(), Error> {
+        let mut by_set: BTreeMap<&str, (Set, Vec<Element>)> = BTreeMap::new();
+        for mapping in mappings {
+            if mapping.host_ip.is_none_or(|host| host.is_ipv4() == mapping.container_ip.is_ipv4()) {
+                let (set, element) = mapping.element();
+                by_set.entry(set.name).or_insert_with(|| (set, Vec::new())).1.push(element);
+            }
+        }
+        let changes: Vec<_> = by_set.into_values().collect();
+        self.host.run(|| if publish { ruleset::map_ports(&changes) } else { ruleset::unmap_ports(&changes) })
     }
+
+    /// Lets containers (by their addresses) reach services of the host: they asked with `host-gateway`.
+    pub fn allow_host(&self, addresses: &[IpAddr], allowed: bool) -> Result<(), Error> {
+        self.host.run(|| ruleset::allow_host(addresses, allowed))
+    }
+}
+
+/// A port as a part of a concatenation.
+fn padded(port: u16) -> [u8; 4] {
+    let [high, low] = port.to_be_bytes();
+    [high, low, 0, 0]
 }

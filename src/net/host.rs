@@ -1,14 +1,17 @@
 //! The namespace in which bridges and firewall tables live.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::attach::{Attached, Endpoint};
-use super::bridge::Bridge;
+use super::attach::{self, Attached, Endpoint};
+use super::bridge::{self, Bridge};
 use super::error::Error;
 use super::firewall::Firewall;
+use super::netlink::Channel;
+use super::{link, ruleset};
+use crate::sys::netns::with_netns;
 
 /// A network namespace in the role of the host: bridges, firewall tables and published ports live there.
 #[derive(Debug, Clone)]
@@ -39,35 +42,43 @@ impl Host {
 
     /// Makes a bridge and its firewall rules, or repairs what is there: addresses, state, alias, forwarding.
     pub fn ensure_bridge(&self, bridge: &Bridge) -> Result<(), Error> {
-        Err(unwritten(&bridge.name))
+        self.run(|| bridge::ensure(bridge))
     }
 
     /// Removes a bridge and its firewall rules; a missing one is no error. Waits some 36 ms for the kernel, so do it last.
     pub fn remove_bridge(&self, name: &str) -> Result<(), Error> {
-        Err(unwritten(name))
+        self.run(|| bridge::remove(name))
     }
 
     /// Names and aliases of the bridges that `stack` made, of all stacks.
     pub fn bridges(&self) -> Result<Vec<(String, String)>, Error> {
-        Err(unwritten("bridges"))
+        self.run(bridge::list)
     }
 
     /// Gives the namespace `netns` its interfaces: loopback up, a veth pair per endpoint, addresses, routes; with `dns`
     /// also the resolver's sockets and the redirection of 127.0.0.11:53 to them. An endpoint that exists is made anew.
     pub fn attach(&self, netns: BorrowedFd<'_>, endpoints: &[Endpoint], dns: bool) -> Result<Attached, Error> {
-        let _ = (netns, dns);
-        Err(unwritten(&format!("{endpoints:?}")))
+        self.run(|| attach::attach(netns, endpoints, dns))
     }
 
     /// Forgets what the firewall knows of attachments, by [`Endpoint::host_ifname`]. The interfaces themselves go with
     /// their namespace; deleting them would wait 16 ms each.
     pub fn detach(&self, host_ifnames: &[String]) -> Result<(), Error> {
-        Err(unwritten(&format!("{host_ifnames:?}")))
+        self.run(|| ruleset::remove_members(host_ifnames))
     }
 
     /// Ranges of addresses that interfaces and routes of the host use (default routes aside).
     pub fn busy(&self) -> Result<Vec<Busy>, Error> {
-        Err(unwritten("routes"))
+        self.run(|| {
+            let channel = Channel::route()?;
+            let links = link::links(&channel)?;
+            let reaches = link::addresses(&channel)?.into_iter().chain(link::routes(&channel)?);
+            let narrow = reaches.filter(|reach| reach.cidr.prefix_len() > 0);
+            let name = |index| links.iter().find(|link| link.index == index).map(|link| link.name.clone());
+            Ok(narrow
+                .map(|reach| Busy { cidr: reach.cidr, interface: name(reach.index).unwrap_or_default() })
+                .collect())
+        })
     }
 
     /// The host's firewall tables.
@@ -77,15 +88,9 @@ impl Host {
 
     /// Runs `f` in the host's namespace.
     pub(super) fn run<T: Send>(&self, f: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
-        use std::os::fd::AsFd as _;
         match &self.netns {
             None => f(),
-            Some(netns) => crate::sys::netns::with_netns(netns.as_fd(), f)
-                .map_err(Error::system("enter the host's network namespace"))?,
+            Some(netns) => with_netns(netns.as_fd(), f).map_err(Error::system("enter the host's network namespace"))?,
         }
     }
-}
-
-fn unwritten(what: &str) -> Error {
-    Error::system(format!("handle {what}"))(std::io::ErrorKind::Unsupported.into())
 }

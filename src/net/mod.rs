@@ -14,13 +14,24 @@
 
 mod attach;
 mod bridge;
+mod chains;
 pub mod dns;
 mod error;
 pub mod files;
 mod firewall;
+mod forwarding;
 mod host;
 pub mod ipam;
+mod link;
+mod netlink;
+mod nft;
 pub mod publish;
+mod redirect;
+mod ruleset;
+#[cfg(test)]
+mod testbed;
+#[cfg(test)]
+mod tests;
 
 pub use attach::{Attached, DnsSockets, Endpoint};
 pub use bridge::{Bridge, Subnet};

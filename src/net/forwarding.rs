@@ -1,0 +1,72 @@
+//! Switching on forwarding where networks need it, and nowhere else.
+//!
+//! IPv4 is forwarded per interface: our bridges and the uplinks. Where the host forwarded nothing before, the firewall
+//! keeps uplinks from forwarding anything that isn't for a bridge. IPv6 is switched per interface where the kernel can
+//! (`force_forwarding`), otherwise for the host, keeping the router advertisements that give the host its own route.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use fs_err as fs;
+
+use super::error::Error;
+use super::link::{Link, Reach};
+
+const SYSCTL: &str = "/proc/sys/net";
+
+/// Whether the kernel speaks IPv6.
+pub(super) fn has_ipv6() -> bool {
+    Path::new(SYSCTL).join("ipv6").exists()
+}
+
+/// Whether frames inside of bridges pass the IP rules (`br_netfilter`).
+pub(super) fn bridges_are_filtered() -> bool {
+    read("bridge/bridge-nf-call-iptables").is_ok_and(|value| value == "1")
+}
+
+/// Interfaces of the namespace that lead to other hosts: those with a route, our bridges and loopback aside.
+pub(super) fn uplinks(links: &[Link], routes: &[Reach], is_ours: impl Fn(&Link) -> bool) -> BTreeSet<String> {
+    let routed: BTreeSet<u32> = routes.iter().map(|route| route.index).collect();
+    let leads_out = |link: &&Link| routed.contains(&link.index) && link.name != "lo" && !is_ours(link);
+    links.iter().filter(leads_out).map(|link| link.name.clone()).collect()
+}
+
+/// Lets the uplinks forward IPv4. Returns those that forward on our account alone: none if the host forwards anyway.
+pub(super) fn forward_ipv4(uplinks: &BTreeSet<String>) -> Result<BTreeSet<String>, Error> {
+    if read("ipv4/ip_forward")? == "1" {
+        return Ok(BTreeSet::new());
+    }
+    for uplink in uplinks {
+        write_changed(&format!("ipv4/conf/{uplink}/forwarding"), "1")?;
+    }
+    Ok(uplinks.clone())
+}
+
+/// Lets a bridge and the uplinks forward IPv6.
+pub(super) fn forward_ipv6(bridge: &str, uplinks: &BTreeSet<String>) -> Result<(), Error> {
+    let interfaces = || uplinks.iter().map(String::as_str).chain([bridge]);
+    if Path::new(SYSCTL).join("ipv6/conf/all/force_forwarding").exists() {
+        return interfaces().try_for_each(|name| write_changed(&format!("ipv6/conf/{name}/force_forwarding"), "1"));
+    }
+    if read("ipv6/conf/all/forwarding")? == "1" {
+        return Ok(());
+    }
+    for uplink in uplinks {
+        if read(&format!("ipv6/conf/{uplink}/accept_ra"))? == "1" {
+            write_changed(&format!("ipv6/conf/{uplink}/accept_ra"), "2")?;
+        }
+    }
+    write_changed("ipv6/conf/all/forwarding", "1")
+}
+
+fn read(key: &str) -> Result<String, Error> {
+    let text = fs::read_to_string(Path::new(SYSCTL).join(key)).map_err(Error::system("read a kernel setting"))?;
+    Ok(text.trim().to_owned())
+}
+
+fn write_changed(key: &str, value: &str) -> Result<(), Error> {
+    if read(key)? == value {
+        return Ok(());
+    }
+    fs::write(Path::new(SYSCTL).join(key), value).map_err(Error::system("change a kernel setting"))
+}

@@ -1,0 +1,286 @@
+//! The two tables that all stacks share, and how networks and attachments enter them.
+//!
+//! `inet stack` keeps networks apart, publishes ports and translates addresses; `bridge stack` keeps the members of a
+//! bridge from pretending to be each other. The rules are the same whatever runs; networks, ports and attachments are
+//! elements of sets and maps, so that the cost per packet does not grow with their number. Making a network writes the
+//! rules anew in one transaction, which heals whatever was flushed. The chain `stack-user` comes first in forwarding, is
+//! for the administrator, and never emptied.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use fs_err::File;
+use ipnet::IpNet;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::bridge::Bridge;
+use super::chains;
+use super::error::Error;
+use super::netlink::Channel;
+use super::nft::{Element, Family, Set, Table, Transaction, elements, ifname, is_empty};
+
+pub(super) const INET: Table = Table { family: Family::Inet, name: "stack" };
+pub(super) const BRIDGE: Table = Table { family: Family::Bridge, name: "stack" };
+
+/// nftables' numbers of types, with their lengths.
+const IPV4: (u32, u32) = (7, 4);
+const IPV6: (u32, u32) = (8, 16);
+const ETHER: (u32, u32) = (9, 6);
+const PROTOCOL: (u32, u32) = (12, 1);
+const SERVICE: (u32, u32) = (13, 2);
+const IFNAME: (u32, u32) = (41, 16);
+
+const fn set(name: &'static str, key: &'static [(u32, u32)]) -> Set {
+    Set { name, key, data: &[] }
+}
+
+/// Bridges of all stacks.
+pub(super) const BRIDGES: Set = set("bridges", &[IFNAME]);
+/// Those without a way out.
+pub(super) const INTERNAL: Set = set("internal", &[IFNAME]);
+/// Those whose traffic leaves with the host's address.
+pub(super) const MASQUERADED: Set = set("masqueraded", &[IFNAME]);
+/// Each bridge with itself: packets that come back to where they came from.
+pub(super) const HAIRPIN: Set = set("hairpin", &[IFNAME, IFNAME]);
+/// Each container's address with itself, for the same purpose where a bridge passes packets through the rules on its own
+/// (`bridge-nf-call-iptables`) and they never come in at an interface.
+pub(super) const LOOPED_4: Set = set("looped-4", &[IPV4, IPV4]);
+/// The same for IPv6.
+pub(super) const LOOPED_6: Set = set("looped-6", &[IPV6, IPV6]);
+/// Interfaces that forward on our account alone.
+pub(super) const UPLINKS: Set = set("uplinks", &[IFNAME]);
+/// Containers that asked for the host.
+pub(super) const HOST_USERS_4: Set = set("host-users-4", &[IPV4]);
+/// Containers that asked for the host.
+pub(super) const HOST_USERS_6: Set = set("host-users-6", &[IPV6]);
+
+/// Ports published on one address.
+pub(super) const PUBLISHED_4: Set =
+    Set { name: "published-4", key: &[PROTOCOL, IPV4, SERVICE], data: &[IPV4, SERVICE] };
+/// Ports published on one address.
+pub(super) const PUBLISHED_6: Set =
+    Set { name: "published-6", key: &[PROTOCOL, IPV6, SERVICE], data: &[IPV6, SERVICE] };
+/// Ports published on every address.
+pub(super) const EVERYWHERE_4: Set = Set { name: "everywhere-4", key: &[PROTOCOL, SERVICE], data: &[IPV4, SERVICE] };
+/// Ports published on every address.
+pub(super) const EVERYWHERE_6: Set = Set { name: "everywhere-6", key: &[PROTOCOL, SERVICE], data: &[IPV6, SERVICE] };
+
+pub(super) const INET_SETS: [Set; 13] = [
+    BRIDGES,
+    INTERNAL,
+    MASQUERADED,
+    HAIRPIN,
+    LOOPED_4,
+    LOOPED_6,
+    UPLINKS,
+    HOST_USERS_4,
+    HOST_USERS_6,
+    PUBLISHED_4,
+    PUBLISHED_6,
+    EVERYWHERE_4,
+    EVERYWHERE_6,
+];
+
+/// Host ends of attachments.
+pub(super) const PORTS: Set = set("ports", &[IFNAME]);
+/// What may come in at them.
+pub(super) const MEMBERS_4: Set = set("members-4", &[IFNAME, ETHER, IPV4]);
+/// What may come in at them.
+pub(super) const MEMBERS_6: Set = set("members-6", &[IFNAME, ETHER, IPV6]);
+
+pub(super) const BRIDGE_SETS: [Set; 3] = [PORTS, MEMBERS_4, MEMBERS_6];
+
+/// The administrator's chain: never emptied.
+pub(super) const USER_CHAIN: &str = "stack-user";
+
+/// Puts a network into the tables, which are made or repaired on the way. `uplinks` forward on our account.
+pub(super) fn add_network(bridge: &Bridge, uplinks: &BTreeSet<String>) -> Result<(), Error> {
+    let _lock = lock()?;
+    let channel = Channel::netfilter()?;
+    let mut transaction = Transaction::new();
+    chains::write(&mut transaction);
+    let name = ifname(&bridge.name);
+    let own = [Element::member(name)];
+    transaction.insert(INET, BRIDGES, &own);
+    transaction.insert(INET, HAIRPIN, &[pair(&bridge.name)]);
+    for (set, wanted) in [(INTERNAL, bridge.internal), (MASQUERADED, bridge.masquerade && !bridge.internal)] {
+        transaction.insert(INET, set, &own);
+        if !wanted {
+            transaction.remove(INET, set, &own);
+        }
+    }
+    let uplinks: Vec<_> = uplinks.iter().map(|name| Element::member(ifname(name))).collect();
+    transaction.insert(INET, UPLINKS, &uplinks);
+    transaction.commit(&channel)
+}
+
+/// Takes a network out; with the last one, both tables go, unless the administrator's chain holds rules.
+pub(super) fn remove_network(name: &str) -> Result<(), Error> {
+    let _lock = lock()?;
+    let channel = Channel::netfilter()?;
+    let Ok(bridges) = elements(&channel, INET, BRIDGES) else { return Ok(()) };
+    let own = [Element::member(ifname(name))];
+    let mut transaction = Transaction::new();
+    chains::write(&mut transaction);
+    for set in [BRIDGES, INTERNAL, MASQUERADED] {
+        transaction.insert(INET, set, &own);
+        transaction.remove(INET, set, &own);
+    }
+    transaction.insert(INET, HAIRPIN, &[pair(name)]);
+    transaction.remove(INET, HAIRPIN, &[pair(name)]);
+    let others = bridges.iter().any(|bridge| bridge.key != own[0].key);
+    if !others && is_empty(&channel, INET, USER_CHAIN)? {
+        transaction.delete_table(INET);
+        transaction.delete_table(BRIDGE);
+    }
+    transaction.commit(&channel)
+}
+
+fn pair(name: &str) -> Element {
+    Element::member([ifname(name), ifname(name)].concat())
+}
+
+/// Puts ports into their maps, over what is there.
+pub(super) fn map_ports(changes: &[(Set, Vec<Element>)]) -> Result<(), Error> {
+    let _lock = lock()?;
+    let channel = Channel::netfilter()?;
+    let mut transaction = Transaction::new();
+    for (set, elements) in changes {
+        transaction.insert(INET, *set, elements);
+    }
+    if transaction.commit(&channel).is_ok() {
+        return Ok(());
+    }
+    // The tables are gone, or a port leads elsewhere.
+    let mut transaction = Transaction::new();
+    chains::write(&mut transaction);
+    for (set, wanted) in changes {
+        let present = elements(&channel, INET, *set).unwrap_or_default();
+        let stale: Vec<_> = present.into_iter().filter(|old| wanted.iter().any(|new| new.key == old.key)).collect();
+        transaction.remove(INET, *set, &stale);
+        transaction.insert(INET, *set, wanted);
+    }
+    transaction.commit(&channel)
+}
+
+/// Takes ports out of their maps, where they still lead to the same containers.
+pub(super) fn unmap_ports(changes: &[(Set, Vec<Element>)]) -> Result<(), Error> {
+    let _lock = lock()?;
+    let channel = Channel::netfilter()?;
+    let mut transaction = Transaction::new();
+    for (set, unwanted) in changes {
+        let present = elements(&channel, INET, *set).unwrap_or_default();
+        let ours: Vec<_> = present.into_iter().filter(|element| unwanted.contains(element)).collect();
+        transaction.remove(INET, *set, &ours);
+    }
+    transaction.commit(&channel)
+}
+
+/// Opens or closes the host's services for containers.
+pub(super) fn allow_host(addresses: &[IpAddr], allowed: bool) -> Result<(), Error> {
+    let _lock = lock()?;
+    let mut transaction = Transaction::new();
+    chains::write(&mut transaction);
+    for address in addresses {
+        let set = if address.is_ipv4() { HOST_USERS_4 } else { HOST_USERS_6 };
+        let element = [Element::member(octets(*address))];
+        transaction.insert(INET, set, &element);
+        if !allowed {
+            transaction.remove(INET, set, &element);
+        }
+    }
+    transaction.commit(&Channel::netfilter()?)
+}
+
+/// An attachment as the rules against spoofing see it.
+#[derive(Debug)]
+pub(super) struct Member<'a> {
+    pub(super) host_ifname: &'a str,
+    pub(super) mac: [u8; 6],
+    pub(super) addresses: &'a [IpNet],
+}
+
+/// Ties host ends of attachments to their hardware and network addresses.
+pub(super) fn add_members(members: &[Member<'_>]) -> Result<(), Error> {
+    let _lock = lock()?;
+    let channel = Channel::netfilter()?;
+    let mut transaction = Transaction::new();
+    insert_members(&mut transaction, members);
+    if transaction.commit(&channel).is_ok() {
+        return Ok(());
+    }
+    let mut transaction = Transaction::new();
+    chains::write(&mut transaction);
+    insert_members(&mut transaction, members);
+    transaction.commit(&channel)
+}
+
+fn insert_members(transaction: &mut Transaction, members: &[Member<'_>]) {
+    for member in members {
+        let port = ifname(member.host_ifname);
+        let key = |address: IpAddr| Element::member([&port[..], &member.mac, &[0; 2], &octets(address)].concat());
+        transaction.insert(BRIDGE, PORTS, &[Element::member(port)]);
+        // Address probes (RFC 5227, RFC 4862) come from the unspecified address.
+        transaction.insert(BRIDGE, MEMBERS_4, &[key(Ipv4Addr::UNSPECIFIED.into())]);
+        for address in member.addresses {
+            let (set, element) = looped(&octets(address.addr()));
+            transaction.insert(INET, set, &[element]);
+        }
+        let own = member.addresses.iter().map(IpNet::addr);
+        let (v4, mut v6): (Vec<_>, Vec<_>) = own.partition(IpAddr::is_ipv4);
+        transaction.insert(BRIDGE, MEMBERS_4, &v4.into_iter().map(key).collect::<Vec<_>>());
+        if !v6.is_empty() {
+            v6.extend([Ipv6Addr::UNSPECIFIED, link_local(member.mac)].map(IpAddr::V6));
+            transaction.insert(BRIDGE, MEMBERS_6, &v6.into_iter().map(key).collect::<Vec<_>>());
+        }
+    }
+}
+
+/// Where the address stands in the key of a member: behind the name and the padded hardware address.
+const MEMBER_ADDRESS: usize = 24;
+
+/// Forgets attachments.
+pub(super) fn remove_members(host_ifnames: &[String]) -> Result<(), Error> {
+    let _lock = lock()?;
+    let channel = Channel::netfilter()?;
+    let mut transaction = Transaction::new();
+    let ports: Vec<_> = host_ifnames.iter().map(|name| ifname(name)).collect();
+    for set in [PORTS, MEMBERS_4, MEMBERS_6] {
+        let present = elements(&channel, BRIDGE, set).unwrap_or_default();
+        let gone: Vec<_> =
+            present.into_iter().filter(|element| ports.iter().any(|port| element.key.starts_with(port))).collect();
+        for (set, element) in gone.iter().filter_map(|member| member.key.get(MEMBER_ADDRESS..)).map(looped) {
+            transaction.insert(INET, set, std::slice::from_ref(&element));
+            transaction.remove(INET, set, &[element]);
+        }
+        transaction.remove(BRIDGE, set, &gone);
+    }
+    transaction.commit(&channel)
+}
+
+fn looped(address: &[u8]) -> (Set, Element) {
+    (if address.len() == 4 { LOOPED_4 } else { LOOPED_6 }, Element::member([address, address].concat()))
+}
+
+/// The address that the kernel makes from a hardware address (RFC 4291, appendix A).
+fn link_local(mac: [u8; 6]) -> Ipv6Addr {
+    let mut octets = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, 0, 0, 0];
+    octets[13..].copy_from_slice(&mac[3..]);
+    Ipv6Addr::from(octets)
+}
+
+/// An address as it stands in a packet.
+pub(super) fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+/// One change at a time, whichever process makes it. The namespace's own file is locked, so that the lock is as wide as
+/// the tables, whatever directories the stacks use.
+fn lock() -> Result<Flock<std::fs::File>, Error> {
+    let file = File::open("/proc/thread-self/ns/net").map_err(Error::system("open the network namespace"))?;
+    let (file, _) = file.into_parts();
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::system("lock the firewall")(errno.into()))
+}
