@@ -9,7 +9,7 @@ use super::error::Error;
 use super::link::{self, Link, Veth};
 use super::netlink::{Batch, Channel};
 use super::ruleset::{self, Member};
-use super::{forwarding, redirect};
+use super::{bridge, forwarding, redirect};
 use crate::sys::netns::with_netns;
 
 /// One attachment of a network namespace to a bridge.
@@ -26,8 +26,6 @@ pub struct Endpoint {
     /// Gateways of the default routes (at most one per address family); empty on internal networks and on all but the
     /// attachment that leads outside.
     pub gateways: Vec<IpAddr>,
-    /// Whether it may talk to the gateway alone, and to no other isolated member (Docker's `enable_icc: false`).
-    pub isolated: bool,
     /// Hardware address inside; `None` derives one from the first address.
     pub mac: Option<[u8; 6]>,
 }
@@ -95,7 +93,7 @@ fn connect(netns: BorrowedFd<'_>, endpoints: &[Endpoint], macs: &[[u8; 6]]) -> R
     let hairpin = forwarding::bridges_are_filtered();
     let mut batch = Batch::default();
     for (endpoint, mac) in endpoints.iter().zip(macs) {
-        let bridge = find(&links, &endpoint.bridge)?;
+        let master = find(&links, &endpoint.bridge)?;
         // Left over: a namespace that is about to die still holds the other end.
         if links.iter().any(|link| link.name == endpoint.host_ifname) {
             link::remove_link(&mut batch, &endpoint.host_ifname);
@@ -103,14 +101,15 @@ fn connect(netns: BorrowedFd<'_>, endpoints: &[Endpoint], macs: &[[u8; 6]]) -> R
         let veth = Veth {
             host: &endpoint.host_ifname,
             inside: &endpoint.ifname,
-            master: bridge.index,
-            mtu: bridge.mtu,
+            master: master.index,
+            mtu: master.mtu,
             mac: *mac,
             netns: u32::try_from(netns.as_raw_fd()).unwrap_or_default(),
         };
         link::make_veth(&mut batch, &veth);
-        if endpoint.isolated || hairpin {
-            link::set_port(&mut batch, &endpoint.host_ifname, endpoint.isolated, hairpin);
+        let isolated = bridge::keeps_apart(master);
+        if isolated || hairpin {
+            link::set_port(&mut batch, &endpoint.host_ifname, isolated, hairpin);
         }
     }
     channel.execute(&batch)

@@ -9,8 +9,10 @@ use super::link::{self, Link, Reach};
 use super::netlink::{Batch, Channel};
 use super::{forwarding, ruleset};
 
-/// What every alias of our bridges starts with, whoever owns the network.
+/// What the alias of each of our bridges starts with, whoever owns the network.
 const ALIAS_PREFIX: &str = "stack:";
+/// The same where members may not talk to each other, so that whoever attaches one knows.
+const APART_PREFIX: &str = "stack-apart:";
 const DEFAULT_MTU: u32 = 1500;
 
 /// A network as the host sees it.
@@ -26,6 +28,8 @@ pub struct Bridge {
     pub internal: bool,
     /// Largest packet; `None` takes that of the host's default route.
     pub mtu: Option<u32>,
+    /// Whether its members may talk to each other (Docker's `enable_icc`).
+    pub icc: bool,
     /// Whether traffic to outside gets the host's address.
     pub masquerade: bool,
 }
@@ -72,8 +76,9 @@ pub(super) fn ensure(bridge: &Bridge) -> Result<(), Error> {
 
 fn configure(channel: &Channel, bridge: &Bridge, index: u32, mtu: u32) -> Result<(), Error> {
     let mut batch = Batch::default();
+    let alias = format!("{}{}", if bridge.icc { ALIAS_PREFIX } else { APART_PREFIX }, bridge.alias);
     let link_local = bridge.has_ipv6() || !forwarding::has_ipv6();
-    link::set_bridge(&mut batch, index, &bridge.name, &format!("{ALIAS_PREFIX}{}", bridge.alias), mtu, link_local);
+    link::set_bridge(&mut batch, index, &bridge.name, &alias, mtu, link_local);
     for subnet in &bridge.subnets {
         if let Some(gateway) = subnet.gateway.and_then(|gateway| IpNet::new(gateway, subnet.cidr.prefix_len()).ok()) {
             link::add_address(&mut batch, index, gateway);
@@ -102,22 +107,28 @@ pub(super) fn remove(name: &str) -> Result<(), Error> {
 /// Names and aliases of our bridges.
 pub(super) fn list() -> Result<Vec<(String, String)>, Error> {
     let links = link::links(&Channel::route()?)?;
-    let ours = links.iter().filter(|link| is_ours(link));
-    Ok(ours.map(|link| (link.name.clone(), link.alias[ALIAS_PREFIX.len()..].to_owned())).collect())
+    Ok(links.iter().filter_map(|link| Some((link.name.clone(), owner(link)?.to_owned()))).collect())
+}
+
+/// Whether the members of this bridge of ours may not talk to each other.
+pub(super) fn keeps_apart(link: &Link) -> bool {
+    link.alias.starts_with(APART_PREFIX)
+}
+
+/// The alias as it was asked for, if the bridge is ours.
+fn owner(link: &Link) -> Option<&str> {
+    let owner = link.alias.strip_prefix(ALIAS_PREFIX).or_else(|| link.alias.strip_prefix(APART_PREFIX));
+    owner.filter(|_| link.kind == "bridge")
 }
 
 fn is_ours(link: &Link) -> bool {
-    link.kind == "bridge" && link.alias.starts_with(ALIAS_PREFIX)
+    owner(link).is_some()
 }
 
 /// A bridge without an alias is one that a killed process left half made.
 fn check_ours(bridge: &Bridge, found: &Link) -> Result<(), Error> {
-    let alias = found.alias.strip_prefix(ALIAS_PREFIX);
-    if found.kind == "bridge" && (found.alias.is_empty() || alias == Some(bridge.alias.as_str())) {
-        Ok(())
-    } else {
-        Err(foreign(found))
-    }
+    let half_made = found.kind == "bridge" && found.alias.is_empty();
+    if half_made || owner(found) == Some(bridge.alias.as_str()) { Ok(()) } else { Err(foreign(found)) }
 }
 
 fn foreign(link: &Link) -> Error {

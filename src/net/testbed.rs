@@ -51,19 +51,13 @@ pub(super) fn network(host: &Host, n: u8, change: impl FnOnce(&mut Bridge)) -> B
         alias: format!("project{n}/default"),
         subnets: vec![Subnet { cidr: format!("10.{n}.0.0/24").parse().unwrap(), gateway: Some([10, n, 0, 1].into()) }],
         internal: false,
+        icc: true,
         mtu: None,
         masquerade: true,
     };
     change(&mut bridge);
     host.ensure_bridge(&bridge).unwrap();
     bridge
-}
-
-/// A container that may talk to the gateway alone.
-pub(super) fn loner(host: &Host, n: u8, last: u8) -> OwnedFd {
-    let netns = namespace();
-    host.attach(netns.as_fd(), &[Endpoint { isolated: true, ..endpoint(n, last) }], false).unwrap();
-    netns
 }
 
 /// A container at `10.<n>.0.<last>` of network `n`.
@@ -80,7 +74,6 @@ fn endpoint(n: u8, last: u8) -> Endpoint {
         host_ifname: format!("v{n}x{last}"),
         addresses: vec![format!("10.{n}.0.{last}/24").parse().unwrap()],
         gateways: vec![[10, n, 0, 1].into()],
-        isolated: false,
         mac: None,
     }
 }

@@ -7,8 +7,8 @@ use super::netlink::Channel;
 use super::nft::elements;
 use super::ruleset::{BRIDGE, MEMBERS_4};
 use super::testbed::{
-    add_address, ask, ask_udp, ask_udp_from, change_mac, container, flush_tables, host, inside, loner, network,
-    outside, route_to, serve, serve_here, serve_udp,
+    add_address, ask, ask_udp, ask_udp_from, change_mac, container, flush_tables, host, inside, network, outside,
+    route_to, serve, serve_here, serve_udp,
 };
 use super::{PortMapping, Protocol};
 
@@ -183,10 +183,10 @@ fn a_member_cannot_pretend_to_be_another() {
 }
 
 #[test]
-fn isolated_members_are_apart() {
+fn members_of_a_network_without_icc_are_apart() {
     host(|host| {
-        network(host, 1, |_| {});
-        let (a, b) = (loner(host, 1, 2), loner(host, 1, 3));
+        network(host, 1, |bridge| bridge.icc = false);
+        let (a, b) = (container(host, 1, 2), container(host, 1, 3));
         serve(&b, 80);
         assert!(inside(&a, || ask("10.1.0.3:80")).is_err());
         assert!(ask("10.1.0.3:80").is_ok());
