@@ -1,13 +1,19 @@
 //! Address management: subnets of networks and leases of containers, in one locked file shared by all stacks.
 
+mod pool;
+mod state;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use fs_err as fs;
 use ipnet::IpNet;
 
+use self::state::{Network, State};
 use super::bridge::Subnet;
 use super::error::Error;
 use super::host::Busy;
+use crate::sys::file::Lock;
 
 /// The address manager of one state directory.
 #[derive(Debug, Clone)]
@@ -59,30 +65,62 @@ pub struct LeaseRequest {
 impl Ipam {
     /// Opens the manager that keeps its file in `dir` (made if missing).
     pub fn open(dir: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(dir).map_err(Error::system("make the directory of networks"))?;
         Ok(Self { dir: dir.to_owned() })
     }
 
-    /// Subnets for a network. Asking again with the same wishes gives the same subnets.
+    /// Subnets for a network. Asking again with wishes that its subnets fulfil gives the same subnets.
+    ///
+    /// A subnet that was asked for may not overlap another network's, nor hold an interface's or route's range; one that
+    /// is chosen here overlaps nothing at all in `busy`.
     pub fn allocate(&self, request: &NetworkRequest, busy: &[Busy]) -> Result<Vec<Subnet>, Error> {
-        let _ = busy;
-        Err(Error::UnknownNetwork { network: format!("{} in {}", request.name, self.dir.display()) })
+        self.change(|state| {
+            if let Some(known) = state.networks.get(&request.name).filter(|known| known.fulfils(request)) {
+                return Ok(known.subnets());
+            }
+            let network = Network::choose(state, request, busy)?;
+            let subnets = network.subnets();
+            state.networks.insert(request.name.clone(), network);
+            Ok(subnets)
+        })
     }
 
     /// An address of each of the network's families. The owner's earlier lease is given again, unless another address
     /// is asked for.
     pub fn lease(&self, network: &str, request: &LeaseRequest) -> Result<Vec<IpNet>, Error> {
-        let _ = request;
-        Err(Error::UnknownNetwork { network: network.to_owned() })
+        self.change(|state| state.network(network)?.lease(network, request))
     }
 
-    /// Gives back what an owner has on a network.
+    /// Gives back what an owner has on a network; nothing there is no error.
     pub fn release(&self, network: &str, owner: &str) -> Result<(), Error> {
-        let _ = owner;
-        Err(Error::UnknownNetwork { network: network.to_owned() })
+        self.change(|state| {
+            if let Some(network) = state.networks.get_mut(network) {
+                network.leases.remove(owner);
+            }
+            Ok(())
+        })
     }
 
-    /// Forgets a network and its leases.
+    /// Forgets a network and its leases; an unknown one is no error.
     pub fn release_network(&self, network: &str) -> Result<(), Error> {
-        Err(Error::UnknownNetwork { network: network.to_owned() })
+        self.change(|state| {
+            state.networks.remove(network);
+            Ok(())
+        })
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> Result<T, Error>) -> Result<T, Error> {
+        let _lock = Lock::exclusive(&self.dir.join("leases.lock")).map_err(Error::system("lock the leases"))?;
+        let path = self.dir.join("leases.json");
+        let before = State::read(&path)?;
+        let mut state = before.clone();
+        let result = change(&mut state)?;
+        if state != before {
+            state.write(&path)?;
+        }
+        Ok(result)
     }
 }
+
+#[cfg(test)]
+mod tests;
