@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let args: Vec<_> = std::env::args_os().skip(1).take(3).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let args: Vec<_> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     match args.split_first() {
+        Some((first, rest)) if first == stack::runtime::shim::ARGUMENT => stack::runtime::shim::main(rest),
         Some((first, rest)) if first == stack::engine::supervisor::ARGUMENT => stack::engine::supervisor::main(rest),
         _ => stack::cli::main(),
     }

@@ -8,9 +8,12 @@
 //! * [`caps`], [`device`] and [`seccomp`] turn names into what the kernel takes.
 
 pub mod caps;
+mod cgroup;
+mod child;
 pub mod device;
 pub mod error;
 pub mod launch;
+mod seccomp;
 pub mod shim;
 mod wire;
 

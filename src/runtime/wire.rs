@@ -19,19 +19,49 @@ pub(crate) struct Numbered<T> {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     Create(Box<Launch>),
-    Start { id: String },
-    Exec { id: String, process: Box<Process> },
-    Signal { id: String, signal: i32 },
-    KillAll { id: String },
-    Freeze { id: String, frozen: bool },
-    Attach { id: String },
-    CloseInput { id: String },
-    Store { key: String },
-    Take { key: String },
-    Discard { key: String },
+    Start {
+        id: String,
+    },
+    Exec {
+        id: String,
+        process: Box<Process>,
+    },
+    Signal {
+        id: String,
+        signal: i32,
+    },
+    KillAll {
+        id: String,
+    },
+    Freeze {
+        id: String,
+        frozen: bool,
+    },
+    Attach {
+        id: String,
+    },
+    CloseInput {
+        id: String,
+    },
+    Store {
+        key: String,
+    },
+    Take {
+        key: String,
+    },
+    Discard {
+        key: String,
+    },
     List,
-    Forget { id: String },
-    Adopt(Box<Adopt>),
+    Forget {
+        id: String,
+    },
+    /// Descriptors: its network namespace and what writes to its input, as far as said.
+    Adopt {
+        adopt: Box<Adopt>,
+        netns: bool,
+        input: bool,
+    },
     Shutdown,
 }
 
@@ -68,8 +98,6 @@ pub(crate) enum Reply {
 pub(crate) enum Report {
     /// A terminal's master comes along.
     Terminal,
-    /// Everything but the exec is done.
-    Ready,
     /// It failed and ends.
     Failed(LaunchError),
 }

@@ -10,4 +10,5 @@ pub mod netns;
 pub mod path;
 pub mod process;
 pub mod ready;
+pub mod seccomp;
 pub mod terminal;

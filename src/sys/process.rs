@@ -181,21 +181,24 @@ pub fn unshare(flags: i32) -> io::Result<()> {
     Ok(nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(flags))?)
 }
 
-/// Gives every signal its default again and blocks none: what a program expects to start with.
-pub fn reset_signals() -> io::Result<()> {
+/// Gives every signal its default again: what a program expects to start with.
+pub fn reset_signals() {
     for number in 1..=libc::SIGRTMAX() {
         if number != libc::SIGKILL && number != libc::SIGSTOP {
             // SAFETY: setting the default handler touches no memory. Numbers that libc reserves fail harmlessly.
             unsafe { libc::signal(number, libc::SIG_DFL) };
         }
     }
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-    Ok(())
 }
 
 /// Blocks signals, to be taken by [`next_signal`] or a signalfd.
 pub fn block_signals(set: &SigSet) -> io::Result<()> {
     Ok(sigprocmask(SigmaskHow::SIG_BLOCK, Some(set), None)?)
+}
+
+/// Blocks no signal.
+pub fn unblock_signals() -> io::Result<()> {
+    Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?)
 }
 
 /// Blocks every signal that can be blocked.

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +17,7 @@ use super::{Adopt, Created, Entry, Event, Exec, SpawnOptions};
 use crate::runtime::error::Error;
 use crate::runtime::launch::{Launch, Process};
 use crate::runtime::wire::{Message, Numbered, Reply, Request};
+use crate::sys::exe;
 use crate::sys::frame::AsyncFrames;
 
 type Answer = (Reply, Vec<OwnedFd>);
@@ -37,8 +40,19 @@ impl Client {
     ///
     /// The shim is a child of the caller and runs from a read-only mount of the caller's own binary.
     pub fn spawn(options: &SpawnOptions) -> Result<Self, Error> {
-        let _ = options;
-        Err(Error::Shim("not available".to_owned()))
+        Self::spawn_from(Path::new("/proc/self/exe"), options)
+    }
+
+    /// As [`Self::spawn`], from another binary of `stack`.
+    pub fn spawn_from(binary: &Path, options: &SpawnOptions) -> Result<Self, Error> {
+        let failed = |source| Error::Spawn { path: options.run_dir.display().to_string(), source };
+        let sealed = exe::sealed(binary).map_err(failed)?;
+        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+        let mut command = Command::new(exe::path_of(&sealed));
+        command.arg0("stack").arg(super::ARGUMENT).arg(&options.run_dir).args(&options.restart_argv).current_dir("/");
+        command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().map_err(failed)?;
+        Self::over(ours, Some(child))
     }
 
     /// Connects to a shim that runs already; `None` if there is none. Needs a running tokio runtime.
@@ -147,9 +161,24 @@ impl Client {
     }
 
     /// Takes over a container whose shim died. It may have ended meanwhile: then an exit event follows.
+    ///
+    /// With its network namespace, that survives a restart.
     pub async fn adopt(&self, adopt: &Adopt, netns: Option<OwnedFd>) -> Result<(), Error> {
-        let fds: Vec<OwnedFd> = netns.into_iter().collect();
-        self.do_it(&Request::Adopt(Box::new(adopt.clone())), &fds).await
+        self.adopt_with_input(adopt, netns, None).await
+    }
+
+    /// As [`Self::adopt`], and gives back what [`Self::attach`] gave. A terminal's master that was kept this way
+    /// spares its container the hang-up.
+    pub async fn adopt_with_input(
+        &self,
+        adopt: &Adopt,
+        netns: Option<OwnedFd>,
+        input: Option<OwnedFd>,
+    ) -> Result<(), Error> {
+        let adopt = Box::new(adopt.clone());
+        let request = Request::Adopt { adopt, netns: netns.is_some(), input: input.is_some() };
+        let fds: Vec<OwnedFd> = netns.into_iter().chain(input).collect();
+        self.do_it(&request, &fds).await
     }
 
     /// The next event; `None` when the shim is gone. Cancel-safe.

@@ -4,15 +4,29 @@
 //! descriptors that must survive the supervisor, and starts a supervisor again when its connection is gone.
 
 mod client;
-pub(crate) mod socket;
+mod container;
+mod create;
+mod drain;
+mod exec;
+mod exits;
+mod log;
+mod pipes;
+mod requests;
+mod restart;
+mod server;
+mod socket;
 
+use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::launch::{ExitStatus, Seccomp, Stdio};
+use crate::sys::process;
 
 pub use client::Client;
 
@@ -106,8 +120,6 @@ pub enum Event {
 }
 
 /// A container whose shim died, for a new one to take over.
-///
-/// Its network namespace may come along, so that it survives a restart.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Adopt {
     /// The container.
@@ -124,4 +136,26 @@ pub struct Adopt {
     pub seccomp: Seccomp,
     /// Whether it is privileged, for later execs.
     pub privileged: bool,
+}
+
+/// Runs a shim until nobody needs it any more: the run directory, then the supervisor's arguments. Standard input is
+/// the first connection. Must be called before any thread exists.
+pub fn main(args: &[String]) -> ! {
+    crate::sys::process::exit(match serve(args) {
+        Ok(()) => 0,
+        Err(_) => 1,
+    })
+}
+
+fn serve(args: &[String]) -> io::Result<()> {
+    let Some((run_dir, restart_argv)) = args.split_first() else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let first = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).ok().map(UnixStream::from);
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    let _ = rustix::process::setsid();
+    rustix::process::umask(Mode::from(0o022));
+    process::set_dumpable(false)?;
+    process::set_subreaper()?;
+    rustix::thread::set_name(c"stack-shim")?;
+    server::Shim::new(PathBuf::from(run_dir), restart_argv.to_vec(), first)?.run()
 }

@@ -1,0 +1,205 @@
+//! Control groups: one hierarchy per controller (v1), a unified one (v2), or both.
+//!
+//! A [`Layout`] is found once per shim. A [`Group`] is a container's place in it.
+
+mod layout;
+mod v1;
+mod v2;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::device::{Device, DeviceRule};
+use super::error::LaunchError;
+use super::launch::Cgroup;
+use crate::sys;
+
+pub(crate) use layout::Layout;
+
+/// Devices that every container may use; making nodes needs a capability beside.
+const STANDARD_DEVICES: [&str; 10] = [
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm",
+];
+/// How often killing is repeated until nobody is left who could fork.
+const KILL_ROUNDS: usize = 100;
+
+/// A container's control groups.
+#[derive(Debug, Clone)]
+pub(crate) struct Group {
+    layout: Rc<Layout>,
+    path: String,
+}
+
+impl Group {
+    /// The groups at `path` (checked not to lead elsewhere) below every hierarchy.
+    pub(crate) fn new(layout: &Rc<Layout>, path: &str) -> Result<Self, LaunchError> {
+        let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+        if !path.split('/').all(plain) {
+            return Err(LaunchError::refused(format!("control group {path}"), "not a plain relative path"));
+        }
+        Ok(Self { layout: layout.clone(), path: path.to_owned() })
+    }
+
+    /// Makes the unified group with its limits, before the clone, which is born into it. `None` without v2.
+    pub(crate) fn make_unified(&self, wanted: &Cgroup) -> Result<Option<OwnedFd>, LaunchError> {
+        let Some(unified) = &self.layout.unified else { return Ok(None) };
+        v2::make(unified, &self.path, &wanted.resources).map(Some)
+    }
+
+    /// Makes the v1 groups with their limits and moves the caller into them.
+    pub(crate) fn enter(&self, wanted: &Cgroup, privileged: bool, devices: &[Device]) -> Result<(), LaunchError> {
+        let rules = (!privileged).then(|| {
+            let standard = STANDARD_DEVICES.iter().map(|&rule| rule.to_owned());
+            let asked = devices.iter().map(|device| DeviceRule::from(device).to_string());
+            standard.chain(asked).chain(wanted.device_rules.iter().map(DeviceRule::to_string)).collect::<Vec<_>>()
+        });
+        v1::enter(&self.layout, &self.path, &wanted.resources, rules.as_deref())
+    }
+
+    /// Moves a process (an exec) into all the groups.
+    pub(crate) fn add(&self, pid: i32) -> Result<(), LaunchError> {
+        for folder in self.folders() {
+            match write(&folder.join("cgroup.procs"), &pid.to_string()) {
+                // Not every hierarchy is used by every container.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                other => other.map_err(|e| LaunchError::new(format!("join control group {}", self.path), e))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What a container sees of its groups: (name below `/sys/fs/cgroup`, folder). One without a name is the whole.
+    pub(crate) fn views(&self) -> Vec<(String, PathBuf)> {
+        match &self.layout.unified {
+            Some(unified) if self.layout.v1.is_empty() => vec![(String::new(), unified.mount.join(&self.path))],
+            _ => {
+                let visible = |folder: &PathBuf| folder.is_dir();
+                let v1 = self.layout.v1.iter().map(|hierarchy| (hierarchy.name(), hierarchy.mount.join(&self.path)));
+                v1.filter(|(_, folder)| visible(folder)).collect()
+            }
+        }
+    }
+
+    /// Whether the kernel killed something for lack of memory.
+    pub(crate) fn oom_killed(&self) -> bool {
+        let (file, key) = match (self.layout.with("memory"), &self.layout.unified) {
+            (Some(memory), _) => (memory.mount.join(&self.path).join("memory.oom_control"), "oom_kill "),
+            (None, Some(unified)) => (unified.mount.join(&self.path).join("memory.events"), "oom_kill "),
+            (None, None) => return false,
+        };
+        let text = fs_err::read_to_string(file).unwrap_or_default();
+        text.lines().filter_map(|line| line.strip_prefix(key)).any(|count| count.trim() != "0")
+    }
+
+    /// Stops or continues every process.
+    pub(crate) fn freeze(&self, frozen: bool) -> io::Result<()> {
+        if let Some(freezer) = self.layout.with("freezer") {
+            let word = if frozen { "FROZEN" } else { "THAWED" };
+            return write(&freezer.mount.join(&self.path).join("freezer.state"), word);
+        }
+        match &self.layout.unified {
+            Some(unified) => {
+                write(&unified.mount.join(&self.path).join("cgroup.freeze"), if frozen { "1" } else { "0" })
+            }
+            None => Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel has no freezer control group")),
+        }
+    }
+
+    /// Kills every process, again until none is left.
+    pub(crate) fn kill(&self) {
+        if let Some(unified) = &self.layout.unified
+            && write(&unified.mount.join(&self.path).join("cgroup.kill"), "1").is_ok()
+        {
+            return;
+        }
+        let Some(folder) = self.folders().next() else { return };
+        for _ in 0..KILL_ROUNDS {
+            let pids = fs_err::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            let pids: Vec<i32> = pids.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 1).collect();
+            if pids.iter().filter(|pid| sys::process::kill(**pid, libc::SIGKILL).is_ok()).count() == 0 {
+                return;
+            }
+            // A frozen process dies when it thaws.
+            let _ = self.freeze(false);
+        }
+    }
+
+    /// Removes the groups; `false` if a process that is about to vanish still holds one.
+    pub(crate) fn remove(&self) -> bool {
+        self.folders().fold(true, |gone, folder| remove_folder(&folder) && gone)
+    }
+
+    /// Removes the folders above the container's, if empty.
+    pub(crate) fn remove_parents(&self) {
+        let mut path = Path::new(&self.path);
+        while let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            for mount in self.layout.mounts() {
+                let _ = remove_folder(&mount.join(parent));
+            }
+            path = parent;
+        }
+    }
+
+    fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        self.layout.mounts().map(|mount| mount.join(&self.path))
+    }
+}
+
+fn remove_folder(folder: &Path) -> bool {
+    match rustix::fs::unlinkat(CWD, folder, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => true,
+        // Groups that somebody made inside.
+        Err(_) => {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            let inner = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            inner.fold(0, |count, entry| count + usize::from(remove_folder(&entry.path()))) > 0
+                && rustix::fs::unlinkat(CWD, folder, AtFlags::REMOVEDIR).is_ok()
+        }
+    }
+}
+
+/// Makes a folder and those above it; fine if it is there.
+fn make_folder(mount: &Path, path: &str) -> io::Result<PathBuf> {
+    let folder = mount.join(path);
+    match rustix::fs::mkdir(&folder, Mode::from(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(folder),
+        Err(Errno::NOENT) => {
+            fs_err::create_dir_all(&folder)?;
+            Ok(folder)
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Writes a value to a control file in one go.
+fn write(file: &Path, value: &str) -> io::Result<()> {
+    let file = rustix::fs::open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&file, value.as_bytes())?;
+    Ok(())
+}
+
+/// Writes a limit, naming it in the error.
+fn set(folder: &Path, file: &str, value: &str) -> Result<(), LaunchError> {
+    write(&folder.join(file), value)
+        .map_err(|e| LaunchError::new(format!("set {file} of control group {} to {value}", folder.display()), e))
+}
+
+/// A limit that no controller of this machine can hold.
+fn missing(controller: &str, limit: &str) -> LaunchError {
+    let reason = format!("this kernel offers no `{controller}` control group");
+    LaunchError::refused(format!("set {limit}"), reason)
+}

@@ -1,0 +1,4 @@
+//! The runtime, with real containers of a static busybox: needs root and the Debian package busybox-static.
+
+mod rig;
+mod start;
