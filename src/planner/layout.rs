@@ -76,9 +76,10 @@ impl<'a, 'd> Layout<'a, 'd> {
         for &name in self.decided.order.iter().rev() {
             let Some(decision) = self.decided.decisions.get(name) else { continue };
             let dependents = waited_for.get(name);
-            if !self.builder.options.services.contains(name)
-                && dependents.is_some_and(|all| !all.iter().any(|dependent| starting.contains(dependent)))
-            {
+            // Named by the user without what waits for it, it runs again.
+            let alone = self.builder.options.services.contains(name)
+                && !dependents.into_iter().flatten().any(|dependent| self.decided.scope.contains(dependent));
+            if !alone && dependents.is_some_and(|all| !all.iter().any(|dependent| starting.contains(dependent))) {
                 done.insert(name);
             }
             let starts = |container: &&&ContainerView| match container.state {
@@ -249,7 +250,9 @@ impl<'a, 'd> Layout<'a, 'd> {
         let decided = self.decided;
         let Some(service) = self.builder.project.services.get(name) else { return };
         for shared in graph::shared(service).into_keys() {
-            let (before, after) = (self.builder.creates(shared).to_vec(), self.builder.creates(name).to_vec());
+            let shared = self.builder.of(shared);
+            let before: Vec<StepId> = shared.removes.iter().chain(&shared.creates).copied().collect();
+            let after = self.builder.creates(name).to_vec();
             join(&mut self.builder.plan, &before, &after);
         }
         let starts = self.builder.starts(name).to_vec();
