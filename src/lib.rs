@@ -30,6 +30,3 @@ pub mod planner;
 pub mod runtime;
 pub mod spec;
 pub mod sys;
-
-#[cfg(test)]
-mod layers;

@@ -83,6 +83,32 @@ impl Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    /// Create and start what the stack file says; change only what differs
+    Up(Box<verb::up::Up>),
+    /// Stop and remove containers and networks
+    Down(verb::down::Down),
+    /// List containers
+    Ps(verb::ps::Ps),
+    /// Show what containers wrote
+    Logs(verb::logs::Logs),
+    /// List the stacks of this machine
+    Ls(verb::ls::Ls),
+    /// Start existing containers
+    Start(verb::lifecycle::Start),
+    /// Stop containers, dependents first
+    Stop(verb::lifecycle::Stop),
+    /// Stop and start containers
+    Restart(verb::lifecycle::Restart),
+    /// Send a signal to containers
+    Kill(verb::lifecycle::Kill),
+    /// Freeze the processes of services
+    Pause(verb::lifecycle::Pause),
+    /// Let frozen processes go on
+    Unpause(verb::lifecycle::Unpause),
+    /// Remove stopped containers
+    Rm(verb::lifecycle::Rm),
+    /// Print where a service's port is published
+    Port(verb::port::Port),
     /// Print the stack file as it is understood, merged and filled in
     #[command(alias = "convert")]
     Config(verb::config::Config),
@@ -133,14 +159,40 @@ fn innermost(matches: &ArgMatches) -> &ArgMatches {
 mod tests {
     use super::*;
 
+    fn parsed(line: &str) -> Cli {
+        parse(line.split(' ').map(OsString::from)).unwrap()
+    }
+
     #[test]
     fn the_parser_is_consistent() {
         command().debug_assert();
     }
 
     #[test]
+    fn global_flags_stand_before_and_after_the_verb() {
+        let cli = parsed("stack -f a.yaml --profile x up -f b.yaml -p name --profile y -d");
+        assert_eq!(cli.global.file, [PathBuf::from("a.yaml"), PathBuf::from("b.yaml")]);
+        assert_eq!(cli.global.profile, ["x", "y"]);
+        assert_eq!(cli.global.project_name.as_deref(), Some("name"));
+        assert!(matches!(cli.verb, Verb::Up(up) if up.detach));
+    }
+
+    #[test]
+    fn a_flag_after_the_verb_wins() {
+        assert_eq!(parsed("stack -p a ps -p b").global.project_name.as_deref(), Some("b"));
+        assert_eq!(parsed("stack -p a ps").global.project_name.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn short_flags_of_a_verb_win() {
+        let cli = parsed("stack logs -f web --file x.yaml");
+        assert_eq!(cli.global.file, [PathBuf::from("x.yaml")]);
+        assert!(matches!(cli.verb, Verb::Logs(logs) if logs.follow && logs.services == ["web"]));
+    }
+
+    #[test]
     fn usage_errors_name_the_culprit() {
-        for (line, culprit) in [("stack frobnicate", "frobnicate"), ("stack config --bogus", "--bogus")] {
+        for (line, culprit) in [("stack frobnicate", "frobnicate"), ("stack up --bogus", "--bogus")] {
             let error = parse(line.split(' ').map(OsString::from)).unwrap_err().to_string();
             assert!(error.contains(culprit), "{error}");
         }

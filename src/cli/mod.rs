@@ -2,17 +2,28 @@
 //!
 //! * `args` parses the command line, `help` arranges `--help`.
 //! * `project` loads the stack file or finds the project's name; each file in `verb` is one verb.
-//! * `ui` decides where colours go; `table`, `template` and `time` shape data.
+//! * `prepare` and `builder` see to the images before `session` asks a supervisor for something and shows its events.
+//! * `attached` is `up` in the foreground; `prefix` prints log lines; `interrupt` and `terminal` are the user's side.
+//! * `ui` decides where colours go; `table`, `template` and `time` shape data, `progress` shows steps.
 //! * `error` is the one place where errors become text and exit codes.
 
 use std::process::ExitCode;
 
 mod args;
+mod attached;
+mod builder;
 mod error;
 mod help;
+mod interrupt;
+mod prefix;
+mod prepare;
+mod progress;
 mod project;
+mod select;
+mod session;
 mod table;
 mod template;
+mod terminal;
 mod time;
 mod ui;
 mod verb;
@@ -41,6 +52,19 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> Outcome {
     let context = Context::new(cli.global)?;
     match cli.verb {
+        Verb::Up(verb) => block_on(verb.run(&context)),
+        Verb::Down(verb) => block_on(verb.run(&context)),
+        Verb::Ps(verb) => verb.run(&context),
+        Verb::Logs(verb) => block_on(verb.run(&context)),
+        Verb::Ls(verb) => verb.run(&context),
+        Verb::Start(verb) => block_on(verb.run(&context)),
+        Verb::Stop(verb) => block_on(verb.run(&context)),
+        Verb::Restart(verb) => block_on(verb.run(&context)),
+        Verb::Kill(verb) => block_on(verb.run(&context)),
+        Verb::Pause(verb) => block_on(verb.run(&context)),
+        Verb::Unpause(verb) => block_on(verb.run(&context)),
+        Verb::Rm(verb) => block_on(verb.run(&context)),
+        Verb::Port(verb) => verb.run(&context),
         Verb::Config(verb) => verb.run(&context),
         Verb::Image(verb) => verb.run(&context),
         Verb::Version(verb) => verb.run(&context),
@@ -48,8 +72,12 @@ fn run(cli: Cli) -> Outcome {
 }
 
 /// Runs a verb that talks to a supervisor. One thread is enough: a command mostly waits.
-#[expect(dead_code, reason = "the verbs that talk to a supervisor come next")]
 fn block_on(verb: impl Future<Output = Outcome>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|e| Error::from(e).context("cannot start the event loop"))?.block_on(verb)
+}
+
+/// Whether an environment variable says yes.
+fn flag_from_env(name: &str) -> bool {
+    std::env::var(name).is_ok_and(|value| matches!(value.to_lowercase().as_str(), "1" | "t" | "true" | "y" | "yes"))
 }

@@ -86,32 +86,8 @@ impl Context {
 
     /// The containers of a project by name.
     pub(crate) fn containers(&self, project: &str) -> Result<Vec<Container>, Error> {
-        self.require_root()?;
+        require_root()?;
         Ok(state::read_containers(&self.paths, project)?)
-    }
-
-    /// Containers need the rights of root.
-    pub(crate) fn require_root(&self) -> Result<(), Error> {
-        if rustix::process::geteuid().is_root() {
-            return Ok(());
-        }
-        Err(Error::new("stack works with namespaces, mounts and networks, which needs the rights of root")
-            .hint("run the same command with sudo"))
-    }
-
-    /// What the kernel must offer before anything is made.
-    pub(crate) fn require_kernel(&self) -> Result<(), Error> {
-        use rustix::io::Errno;
-        match rustix::mount::fsopen("overlay", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC) {
-            Ok(_) => Ok(()),
-            Err(Errno::NODEV) => {
-                Err(Error::new("this kernel has no overlay file system, which images are mounted with")
-                    .hint("load it with `modprobe overlay`, or use a kernel built with CONFIG_OVERLAY_FS"))
-            }
-            Err(Errno::NOSYS) => Err(Error::new("this kernel lacks the mount interface of Linux 5.2 (fsopen)")
-                .hint("use a kernel of version 5.15 or later")),
-            Err(errno) => Err(Error::from(errno).context("cannot use the overlay file system")),
-        }
     }
 }
 
@@ -134,10 +110,33 @@ impl Target {
         known.sort_unstable();
         known.dedup();
         let error = Error::new(format!("no such service: {name}"));
-        match known.is_empty() {
-            true => error.hint(format!("project `{}` has no containers", self.name)),
-            false => error.hint(format!("the services are {}", known.join(", "))),
+        if known.is_empty() {
+            error.hint(format!("project `{}` has no containers", self.name))
+        } else {
+            error.hint(format!("the services are {}", known.join(", ")))
         }
+    }
+}
+
+/// Containers need the rights of root.
+pub(crate) fn require_root() -> Result<(), Error> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Error::new("stack works with namespaces, mounts and networks, which needs the rights of root")
+        .hint("run the same command with sudo"))
+}
+
+/// What the kernel must offer before anything is made.
+pub(crate) fn require_kernel() -> Result<(), Error> {
+    use rustix::io::Errno;
+    match rustix::mount::fsopen("overlay", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC) {
+        Ok(_) => Ok(()),
+        Err(Errno::NODEV) => Err(Error::new("this kernel has no overlay file system, which images are mounted with")
+            .hint("load it with `modprobe overlay`, or use a kernel built with CONFIG_OVERLAY_FS")),
+        Err(Errno::NOSYS) => Err(Error::new("this kernel lacks the mount interface of Linux 5.2 (fsopen)")
+            .hint("use a kernel of version 5.15 or later")),
+        Err(errno) => Err(Error::from(errno).context("cannot use the overlay file system")),
     }
 }
 

@@ -71,11 +71,13 @@ impl Ui {
     }
 
     /// Standard output, for data.
+    #[expect(clippy::unused_self, reason = "output goes through the one who decides on its look")]
     pub(crate) fn out(self) -> StdoutLock<'static> {
         io::stdout().lock()
     }
 
     /// Standard error, for everything else.
+    #[expect(clippy::unused_self, reason = "output goes through the one who decides on its look")]
     pub(crate) fn err(self) -> StderrLock<'static> {
         io::stderr().lock()
     }

@@ -219,7 +219,7 @@ fn tail_offset(file: &fs::File, lines: usize) -> io::Result<(u64, usize)> {
 #[derive(Debug)]
 pub struct Logs {
     sources: Vec<Source>,
-    changes: AsyncFd<OwnedFd>,
+    changes: Changes,
 }
 
 #[derive(Debug)]
@@ -233,23 +233,15 @@ struct Source {
 impl Logs {
     /// No log yet. Needs a running tokio runtime.
     pub fn new() -> io::Result<Self> {
-        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        Ok(Self { sources: Vec::new(), changes: ready::register(inotify)? })
+        Ok(Self { sources: Vec::new(), changes: Changes::new()? })
     }
 
     /// Adds a log; its lines will carry `key`.
     pub fn add(&mut self, key: usize, path: &Path, start: Start) -> io::Result<()> {
         if let Some(folder) = path.parent().filter(|folder| folder.is_dir()) {
-            self.watch(folder)?;
+            self.changes.watch(folder)?;
         }
         self.sources.push(Source { key, reader: LogReader::open(path, start)?, head: None });
-        Ok(())
-    }
-
-    /// Wakes [`Self::changed`] when a file in `folder` is written, made or renamed.
-    pub fn watch(&self, folder: &Path) -> io::Result<()> {
-        let flags = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE;
-        inotify::add_watch(self.changes.get_ref(), folder, flags)?;
         Ok(())
     }
 
@@ -268,24 +260,43 @@ impl Logs {
         Ok(oldest.and_then(|source| source.head.take().map(|line| (source.key, line))))
     }
 
-    /// What is left of a log whose container has ended; the log is forgotten. Call it after [`Self::next_line`] gave none.
-    pub fn finish(&mut self, key: usize) -> Vec<LogLine> {
-        let mut rest = Vec::new();
-        for source in self.sources.extract_if(.., |source| source.key == key) {
-            let mut reader = source.reader;
-            rest.extend(source.head);
-            rest.extend(reader.rest());
-        }
-        rest
+    /// What a container wrote of lines that it never ended. Call it when it has, after [`Self::next_line`] gave none.
+    pub fn rest(&mut self, key: usize) -> Vec<LogLine> {
+        self.sources.iter_mut().filter(|source| source.key == key).flat_map(|source| source.reader.rest()).collect()
     }
 
-    /// Returns when something in a watched folder has changed since the last call.
+    /// Returns when one of the logs has grown since the last call.
     pub async fn changed(&self) -> io::Result<()> {
-        // What exactly has changed does not matter: the events are only drained.
+        self.changes.next().await
+    }
+}
+
+/// Notices when files in some folders change.
+#[derive(Debug)]
+pub struct Changes {
+    inotify: AsyncFd<OwnedFd>,
+}
+
+impl Changes {
+    /// No folder yet. Needs a running tokio runtime.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { inotify: ready::register(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)? })
+    }
+
+    /// Adds a folder: files in it that are written, made, renamed or removed count.
+    pub fn watch(&self, folder: &Path) -> io::Result<()> {
+        let flags = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE;
+        inotify::add_watch(self.inotify.get_ref(), folder, flags)?;
+        Ok(())
+    }
+
+    /// Returns when something has changed since the last call.
+    pub async fn next(&self) -> io::Result<()> {
+        // What exactly it was does not matter: the events are only drained.
         let mut events = [0; 4096];
         loop {
-            let mut ready = self.changes.readable().await?;
-            match rustix::io::read(self.changes.get_ref(), &mut events) {
+            let mut ready = self.inotify.readable().await?;
+            match rustix::io::read(self.inotify.get_ref(), &mut events) {
                 Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
                 other => return other.map(drop).map_err(io::Error::from),
             }
@@ -371,6 +382,6 @@ mod tests {
         append(&a, &entry("5\n", 5));
         logs.changed().await.unwrap();
         assert_eq!(logs.next_line().unwrap().unwrap().1.text, "5");
-        assert_eq!(logs.finish(0), []);
+        assert_eq!(logs.rest(0), []);
     }
 }

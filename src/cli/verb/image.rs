@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::cli::error::{Error, Outcome};
-use crate::cli::project::Context;
+use crate::cli::project::{Context, require_root};
 use crate::cli::table::Table;
 use crate::cli::template::{self, Format, Row};
 use crate::cli::time;
@@ -73,7 +73,7 @@ enum ImageVerb {
 
 impl Image {
     pub(crate) fn run(&self, context: &Context) -> Outcome {
-        context.require_root()?;
+        require_root()?;
         let store = Store::open(&context.paths.lib)?;
         match &self.verb {
             ImageVerb::Ls { quiet, format } => list(context, &store, *quiet, format.as_deref()),

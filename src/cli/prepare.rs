@@ -1,0 +1,184 @@
+//! What must be there before a supervisor can bring a project up: images, and secrets out of the caller's environment.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fs_err as fs;
+
+use super::builder::{self, Flags};
+use super::error::Error;
+use super::project::Context;
+use crate::engine::control;
+use crate::images::Store;
+use crate::spec::model::{FileObject, Service};
+use crate::spec::{Loaded, select};
+
+/// Flags of `up`, `create` and `run` about images.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct ImageFlags {
+    /// Build images first
+    #[arg(long)]
+    pub(crate) build: bool,
+    /// Don't build images, even if they are missing
+    #[arg(long, conflicts_with = "build")]
+    pub(crate) no_build: bool,
+    /// When to pull images: always, missing, never or build
+    #[arg(long, value_enum, value_name = "WHEN", hide_possible_values = true)]
+    pub(crate) pull: Option<Pull>,
+    /// Don't show what builds print
+    #[arg(long)]
+    pub(crate) quiet_build: bool,
+    /// Don't show the progress of pulls
+    #[arg(long)]
+    pub(crate) quiet_pull: bool,
+}
+
+/// When to pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Pull {
+    /// Always
+    Always,
+    /// If the store lacks it
+    Missing,
+    /// Never
+    Never,
+    /// Build instead
+    Build,
+    /// As each service says
+    Policy,
+}
+
+/// The image of a service: its name, or `<project>-<service>` for one that is only built.
+pub(crate) fn image_name(project: &str, name: &str, service: &Service) -> String {
+    service.image.clone().unwrap_or_else(|| format!("{project}-{name}"))
+}
+
+/// The services that a command is about.
+pub(crate) fn selected(loaded: &Loaded, services: &[String], no_deps: bool) -> Result<BTreeSet<String>, Error> {
+    Ok(select::select(&loaded.project, services, !no_deps)?)
+}
+
+/// Makes sure that the images of `services` are in the store: builds what is to be built.
+pub(crate) async fn images(
+    context: &Context,
+    loaded: &Loaded,
+    services: &BTreeSet<String>,
+    flags: &ImageFlags,
+) -> Result<(), Error> {
+    let store = Store::open(&context.paths.lib)?;
+    let mut present: BTreeMap<String, bool> = BTreeMap::new();
+    let mut to_build = BTreeSet::new();
+    let mut missing = Vec::new();
+    for (name, service) in loaded.project.services.iter().filter(|(name, _)| services.contains(*name)) {
+        let image = image_name(&loaded.project.name, name, service);
+        let there = match present.get(&image) {
+            Some(there) => *there,
+            None => store.find(&image)?.is_some(),
+        };
+        present.insert(image.clone(), there);
+        let wanted = flags.build || flags.pull == Some(Pull::Build) || service.pull_policy.as_deref() == Some("build");
+        if service.build.is_some() && (wanted || !there) && !flags.no_build {
+            to_build.insert(name.clone());
+        } else if !there {
+            missing.push((name, image));
+        } else if service.build.is_none() && wants_pull(service, flags) {
+            context
+                .ui
+                .warn(format!("service `{name}`: image `{image}` is taken from the store; it cannot be pulled yet"))?;
+        }
+    }
+    if let Some((name, image)) = missing.first() {
+        let others: Vec<String> = missing.iter().skip(1).map(|(name, image)| format!("`{image}` ({name})")).collect();
+        let others = if others.is_empty() { String::new() } else { format!("\nnor {}", others.join(", ")) };
+        let message = format!("no image `{image}` in the store, which service `{name}` needs{others}");
+        let hint = if flags.no_build && loaded.project.services[*name].build.is_some() {
+            "leave out `--no-build`, or run `stack build` before"
+        } else {
+            "images come from `stack build` and `stack image import`; `stack image ls` shows what is there"
+        };
+        return Err(Error::new(message).hint(hint));
+    }
+    if to_build.is_empty() {
+        return Ok(());
+    }
+    let build_flags = Flags { quiet: flags.quiet_build, ..Flags::default() };
+    builder::build(context, loaded, &to_build, &build_flags, &store).await
+}
+
+fn wants_pull(service: &Service, flags: &ImageFlags) -> bool {
+    flags.pull == Some(Pull::Always) || flags.pull.is_none() && service.pull_policy.as_deref() == Some("always")
+}
+
+/// Contents of the secrets and configs that `services` use, by `secret:<key>` or `config:<key>`.
+fn objects(loaded: &Loaded, services: &BTreeSet<String>) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+    let mut objects = BTreeMap::new();
+    let project = &loaded.project;
+    for service in project.services.iter().filter(|(name, _)| services.contains(*name)).map(|(_, service)| service) {
+        let secrets = service.secrets.iter().map(|mount| ("secret", &mount.source, project.secrets.get(&mount.source)));
+        let configs = service.configs.iter().map(|mount| ("config", &mount.source, project.configs.get(&mount.source)));
+        for (kind, key, object) in secrets.chain(configs) {
+            if let Some(object) = object {
+                objects.insert(format!("{kind}:{key}"), file_object(loaded, kind, key, object)?);
+            }
+        }
+    }
+    Ok(objects)
+}
+
+/// The content of a secret or config.
+pub(crate) fn file_object(loaded: &Loaded, kind: &str, key: &str, object: &FileObject) -> Result<Vec<u8>, Error> {
+    if let Some(name) = &object.environment {
+        return loaded.environment.get(name).map(|value| value.clone().into_bytes()).ok_or_else(|| {
+            Error::new(format!("{kind} `{key}` is taken from the variable {name}, which is not set"))
+                .hint(format!("set it in the environment or in .env: {name}=…"))
+        });
+    }
+    if let Some(content) = &object.content {
+        return Ok(content.clone().into_bytes());
+    }
+    match &object.file {
+        Some(path) => fs::read(path).map_err(|e| Error::from(e).context(format!("cannot read {kind} `{key}`"))),
+        None => Err(Error::new(format!("{kind} `{key}` has no content: it names no file, content or environment"))),
+    }
+}
+
+/// The request that brings `services` of a loaded project up, with no option of the command line yet.
+pub(crate) fn up(loaded: &Loaded, services: &[String], no_deps: bool) -> Result<control::Up, Error> {
+    let chosen = selected(loaded, services, no_deps)?;
+    let source = &loaded.source;
+    Ok(control::Up {
+        project: loaded.project.clone(),
+        source: control::Source {
+            working_dir: source.working_dir.clone(),
+            files: source.files.clone(),
+            env_files: source.env_files.clone(),
+        },
+        objects: objects(loaded, &chosen)?,
+        disabled: loaded.disabled.keys().cloned().collect(),
+        ignore_orphans: super::flag_from_env("COMPOSE_IGNORE_ORPHANS"),
+        services: services.to_vec(),
+        no_deps,
+        ..control::Up::default()
+    })
+}
+
+/// Reads `SERVICE=N` pairs; each service must be in the file and may have that many containers.
+pub(crate) fn scale(loaded: &Loaded, pairs: &[String]) -> Result<BTreeMap<String, u32>, Error> {
+    let mut scale = BTreeMap::new();
+    for pair in pairs {
+        let bad = || Error::new(format!("invalid scale `{pair}`")).hint("write SERVICE=NUMBER, such as web=3");
+        let (name, number) = pair.split_once('=').ok_or_else(bad)?;
+        let number = number.parse().map_err(|_| bad())?;
+        let service = loaded.project.services.get(name).ok_or_else(|| {
+            let known: Vec<&str> = loaded.project.services.keys().map(String::as_str).collect();
+            Error::new(format!("no such service: {name}")).hint(format!("the services are {}", known.join(", ")))
+        })?;
+        if number > 1 && service.container_name.is_some() {
+            return Err(Error::new(format!(
+                "service `{name}` has a container_name, so it cannot have {number} containers"
+            ))
+            .hint("remove `container_name` from the file to scale it"));
+        }
+        scale.insert(name.to_owned(), number);
+    }
+    Ok(scale)
+}

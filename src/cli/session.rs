@@ -1,0 +1,70 @@
+//! A request to a project's supervisor, its events shown as progress.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use super::error::Error;
+use super::progress::{FRAME, Progress};
+use super::project::Context;
+use crate::engine::client::Client;
+use crate::engine::control::{Reply, Request};
+
+/// Carries out `request`, starting a supervisor where none runs, and shows its events. `Exited` gives a code.
+pub(crate) async fn carry_out(
+    context: &Context,
+    project: &str,
+    request: &Request,
+    title: &'static str,
+) -> Result<i32, Error> {
+    let client = open(context, project, request, &[]).await?;
+    let mut progress = Progress::new(context.ui, title);
+    let result = follow(&client, &mut progress).await;
+    progress.finish()?;
+    result
+}
+
+/// Hands `request` to the project's supervisor, starting it where none runs.
+pub(crate) async fn open(
+    context: &Context,
+    project: &str,
+    request: &Request,
+    fds: &[BorrowedFd<'_>],
+) -> Result<Client, Error> {
+    Client::open(&context.paths, project, request, fds)
+        .await
+        .map_err(|e| Error::new(format!("cannot reach the supervisor of project `{project}`: {e}")))
+}
+
+/// The next reply, which must come.
+pub(crate) async fn reply(client: &Client) -> Result<(Reply, Vec<OwnedFd>), Error> {
+    client.next().await.map_err(lost)?.ok_or_else(|| lost(io::ErrorKind::UnexpectedEof.into()))
+}
+
+/// Shows events until the request is carried out.
+pub(crate) async fn follow(client: &Client, progress: &mut Progress) -> Result<i32, Error> {
+    let mut code = 0;
+    loop {
+        tokio::select! {
+            next = reply(client) => match next?.0 {
+                Reply::Event(event) => progress.event(&event)?,
+                Reply::Exited { code: exit } => code = exit,
+                Reply::Done => return Ok(code),
+                Reply::Failed(failure) => return Err(failure.into()),
+                Reply::Accepted | Reply::Started { .. } | Reply::Text(_) => {}
+            },
+            () = frame(progress.is_live()) => progress.tick()?,
+        }
+    }
+}
+
+/// Returns when it is time to redraw; never where nothing is redrawn.
+pub(crate) async fn frame(live: bool) {
+    if live { tokio::time::sleep(FRAME).await } else { std::future::pending().await }
+}
+
+/// The error for a supervisor that went away in the middle.
+fn lost(error: io::Error) -> Error {
+    // Not the caller's own broken pipe, so no success.
+    Error::new(format!("the connection to the stack's supervisor was lost: {error}"))
+        .hint("the containers go on; run the same command again")
+}

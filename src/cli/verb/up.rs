@@ -1,0 +1,164 @@
+//! `stack up`.
+
+use clap::Args;
+
+use crate::cli::attached::Attached;
+use crate::cli::error::{Error, Outcome};
+use crate::cli::prefix::Look;
+use crate::cli::prepare::{self, ImageFlags};
+use crate::cli::project::{Context, require_kernel, require_root};
+use crate::cli::session::carry_out;
+use crate::engine::control::{self, Request};
+
+/// Create and start what the stack file says; change only what differs.
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Services to bring up, with what they depend on (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub(crate) services: Vec<String>,
+    /// Start in the background and return
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    #[command(flatten)]
+    images: ImageFlags,
+    #[command(flatten)]
+    changes: Changes,
+    /// Create, but don't start
+    #[arg(long)]
+    no_start: bool,
+    /// Seconds before a container that must go is killed
+    #[arg(short, long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// Return when all services run, or are healthy where they have a health check; implies -d
+    #[arg(long)]
+    wait: bool,
+    /// Seconds to wait at most
+    #[arg(long, value_name = "SECONDS")]
+    wait_timeout: Option<u64>,
+    #[command(flatten)]
+    foreground: Foreground,
+    /// Agree to changes that lose data
+    #[arg(short, long)]
+    yes: bool,
+    /// Accepted for compatibility; there is no menu
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    menu: Option<bool>,
+}
+
+/// What may change, and how far.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Changes {
+    /// Recreate containers even if nothing changed
+    #[arg(long)]
+    force_recreate: bool,
+    /// Keep containers even if their service changed
+    #[arg(long, conflicts_with = "force_recreate")]
+    no_recreate: bool,
+    /// Recreate what the services depend on, too
+    #[arg(long, conflicts_with = "no_recreate")]
+    always_recreate_deps: bool,
+    /// Make anonymous volumes anew instead of taking them over
+    #[arg(short = 'V', long)]
+    renew_anon_volumes: bool,
+    /// Leave what the services depend on alone
+    #[arg(long)]
+    no_deps: bool,
+    /// Run that many containers of a service; repeatable
+    #[arg(long, value_name = "SERVICE=N")]
+    scale: Vec<String>,
+    /// Remove containers of services that the file does not have
+    #[arg(long)]
+    remove_orphans: bool,
+}
+
+/// What an `up` in the foreground shows and when it ends.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "In the foreground")]
+struct Foreground {
+    /// Stop everything when a container ends
+    #[arg(long, conflicts_with = "detach")]
+    abort_on_container_exit: bool,
+    /// Stop everything when a container ends with an exit code other than 0
+    #[arg(long, conflicts_with_all = ["detach", "abort_on_container_exit"])]
+    abort_on_container_failure: bool,
+    /// Return that service's exit code; implies --abort-on-container-exit
+    #[arg(long, value_name = "SERVICE", conflicts_with = "detach")]
+    exit_code_from: Option<String>,
+    /// Show these services' logs only; repeatable
+    #[arg(long, value_name = "SERVICE", conflicts_with = "attach_dependencies")]
+    attach: Vec<String>,
+    /// Don't show this service's logs; repeatable
+    #[arg(long, value_name = "SERVICE")]
+    no_attach: Vec<String>,
+    /// Show the logs of what the services depend on, too
+    #[arg(long)]
+    attach_dependencies: bool,
+    /// No colours
+    #[arg(long)]
+    no_color: bool,
+    /// No container names
+    #[arg(long)]
+    no_log_prefix: bool,
+    /// Say when each line was written
+    #[arg(long)]
+    timestamps: bool,
+}
+
+impl Up {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
+        let loaded = context.load(&self.services)?;
+        let fore = &self.foreground;
+        for name in fore.exit_code_from.iter().chain(&fore.attach).chain(&fore.no_attach) {
+            if !loaded.all_services.contains(name) {
+                return Err(Error::new(format!("no such service: {name}")));
+            }
+        }
+        require_root()?;
+        require_kernel()?;
+        let chosen = prepare::selected(&loaded, &self.services, self.changes.no_deps)?;
+        let mut up = prepare::up(&loaded, &self.services, self.changes.no_deps)?;
+        self.changes.apply(&mut up, &loaded)?;
+        prepare::images(context, &loaded, &chosen, &self.images).await?;
+        up.no_start = self.no_start;
+        up.timeout = self.timeout;
+        up.wait = self.wait || self.wait_timeout.is_some();
+        up.wait_timeout = self.wait_timeout;
+        up.yes = self.yes;
+        let project = loaded.project.name.clone();
+        if self.detach || self.no_start || up.wait {
+            return carry_out(context, &project, &Request::Up(Box::new(up)), "up").await.map(|_| 0);
+        }
+        let shows = |name: &String| {
+            let named = self.services.is_empty() || fore.attach_dependencies || self.services.contains(name);
+            let wanted = if fore.attach.is_empty() { named } else { fore.attach.contains(name) };
+            let by_file = loaded.project.services.get(name).is_some_and(|service| service.attach == Some(false));
+            wanted && !fore.no_attach.contains(name) && (!by_file || fore.attach.contains(name))
+        };
+        let attached = Attached {
+            context,
+            project: &project,
+            shown: chosen.iter().filter(|name| shows(name)).cloned().collect(),
+            stopped: self.services.clone(),
+            abort_on_exit: fore.abort_on_container_exit || fore.exit_code_from.is_some(),
+            abort_on_failure: fore.abort_on_container_failure,
+            exit_code_from: fore.exit_code_from.clone(),
+            timeout: self.timeout,
+            look: Look { colour: !fore.no_color, prefix: !fore.no_log_prefix, timestamps: fore.timestamps },
+            chosen,
+        };
+        attached.run(up).await
+    }
+}
+
+impl Changes {
+    /// Sets the request's options.
+    pub(crate) fn apply(&self, up: &mut control::Up, loaded: &crate::spec::Loaded) -> Result<(), Error> {
+        up.force_recreate = self.force_recreate;
+        up.no_recreate = self.no_recreate;
+        up.always_recreate_deps = self.always_recreate_deps;
+        up.renew_anon_volumes = self.renew_anon_volumes;
+        up.remove_orphans = self.remove_orphans || crate::cli::flag_from_env("COMPOSE_REMOVE_ORPHANS");
+        up.scale = prepare::scale(loaded, &self.scale)?;
+        Ok(())
+    }
+}
