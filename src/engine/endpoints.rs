@@ -79,7 +79,7 @@ impl Supervisor {
         let attached = attached.map_err(|e| Failure::new(format!("container {}: {e}", record.name)))?;
         let Some(sockets) = attached.dns else { return Ok(()) };
         let failed = |e: &dyn std::fmt::Display| Failure::new(format!("container {}: {e}", record.name));
-        let kept = [&sockets.udp, &sockets.tcp].map(|fd| fd.try_clone());
+        let kept = [&sockets.udp, &sockets.tcp].map(OwnedFd::try_clone);
         let kept = kept.into_iter().collect::<Result<Vec<_>, _>>().map_err(|e| failed(&e))?;
         self.keep(&dns_key(&record.id), kept).await?;
         self.serve_names(record, sockets)

@@ -74,7 +74,7 @@ impl Supervisor {
         process: &Process,
         fds: Vec<OwnedFd>,
     ) -> Result<Running, Failure> {
-        let started = self.shim().await?.exec(&record.id, process, fds).await.map_err(|e| match e {
+        let started = self.shim()?.exec(&record.id, process, fds).await.map_err(|e| match e {
             crate::runtime::Error::Launch(error) => {
                 Failure::new(format!("container {}: {error}", record.name)).code(error.code)
             }
@@ -173,7 +173,7 @@ impl Supervisor {
 
     /// Answers `attach`: what writes to the container's input.
     pub(crate) async fn attach(self: &Rc<Self>, frames: &AsyncFrames, container: &str) -> io::Result<()> {
-        let attached = match self.shim().await {
+        let attached = match self.shim() {
             Ok(shim) => shim.attach(container).await.map_err(|e| Failure::new(e.to_string())),
             Err(failure) => Err(failure),
         };
@@ -255,7 +255,7 @@ impl Supervisor {
             return Err(failure);
         }
         let terminal = if tty && !run.detach {
-            let master = self.shim().await?.attach(&id).await.map_err(|e| Failure::new(e.to_string()))?;
+            let master = self.shim()?.attach(&id).await.map_err(|e| Failure::new(e.to_string()))?;
             master.into_iter().collect()
         } else {
             Vec::new()

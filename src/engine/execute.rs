@@ -146,7 +146,7 @@ impl Supervisor {
 
     async fn freeze(self: &Rc<Self>, container: &Reference, frozen: bool) -> Result<(), Failure> {
         let id = self.id_of(container)?;
-        let shim = self.shim().await?;
+        let shim = self.shim()?;
         shim.freeze(&id, frozen).await.map_err(|e| Failure::new(format!("container {}: {e}", container.name)))?;
         self.change(&id, |state| state.status = if frozen { Status::Paused } else { Status::Running })?;
         let action = if frozen { control::Action::Paused } else { control::Action::Unpaused };
@@ -170,7 +170,9 @@ impl Supervisor {
                 |why: String| Some(Err(Failure::new(format!("dependency failed to start: container {name} {why}"))));
             match (goal, state.status) {
                 (_, Status::Dead) => failed("is dead".to_owned()),
-                (Goal::Completed, Status::Exited) if state.exit_code == 0 => Some(Ok(control::Action::Completed)),
+                (Goal::Completed | Goal::Ready, Status::Exited) if state.exit_code == 0 => {
+                    Some(Ok(control::Action::Completed))
+                }
                 (Goal::Completed, Status::Exited) => {
                     let service = &container.record.service;
                     Some(Err(Failure::new(format!(
@@ -178,7 +180,6 @@ impl Supervisor {
                         state.exit_code
                     ))))
                 }
-                (Goal::Ready, Status::Exited) if state.exit_code == 0 => Some(Ok(control::Action::Completed)),
                 (_, Status::Exited) => failed(format!("exited ({})", state.exit_code)),
                 (Goal::Healthy | Goal::Ready, Status::Running) => match state.health {
                     Health::Healthy => Some(Ok(control::Action::Healthy)),

@@ -82,13 +82,11 @@ impl Supervisor {
         let timeout = check.timeout.map_or(TIMEOUT, |Span(timeout)| timeout);
         let Ok(container) = self.container(id) else { return false };
         let Ok(process) = self.start_quietly(&container.record, args).await else { return false };
-        match tokio::time::timeout(timeout, process.end()).await {
-            Ok(code) => code == 0,
-            Err(_) => {
-                process.kill();
-                false
-            }
+        if let Ok(code) = tokio::time::timeout(timeout, process.end()).await {
+            return code == 0;
         }
+        process.kill();
+        false
     }
 
     fn set_health(&self, id: &str, health: Health) {

@@ -28,7 +28,7 @@ impl Supervisor {
         let wanted: BTreeSet<String> = project.networks.keys().map(|key| planner::network_name(project, key)).collect();
         let mut foreign_names = BTreeMap::new();
         let mut users: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for record in state::all_records(&self.paths).map_err(|e| failed(&e))? {
+        for record in state::records(&self.paths, |id| self.look(id, |_| ()).is_some()).map_err(|e| failed(&e))? {
             if record.project != self.project {
                 for endpoint in &record.endpoints {
                     users.entry(endpoint.network.clone()).or_default().insert(record.name.clone());

@@ -61,7 +61,8 @@ impl Supervisor {
             let hold = |(name, ports): (String, Vec<Port>)| reserve(&host, &name, &ports).map(|held| (name, held));
             wanted.into_iter().map(hold).collect::<Result<Vec<_>, _>>()
         });
-        self.reserved.borrow_mut().extend(held.await??);
+        let held = held.await??;
+        self.reserved.borrow_mut().extend(held);
         Ok(())
     }
 }

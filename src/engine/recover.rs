@@ -23,7 +23,7 @@ use crate::sys::process;
 impl Supervisor {
     /// Takes over what an earlier supervisor left.
     pub(crate) async fn recover(self: &Rc<Self>) -> io::Result<()> {
-        self.reap_orphans()?;
+        reap_orphans()?;
         self.sweep()?;
         for container in state::read_containers(&self.paths, &self.project)? {
             self.insert(container);
@@ -132,19 +132,8 @@ impl Supervisor {
             privileged,
         };
         let netns = netns.filter(|_| record.joins.net.is_none());
-        let adopted = self.shim().await?.adopt(&adopt, netns).await;
+        let adopted = self.shim()?.adopt(&adopt, netns).await;
         adopted.map_err(|e| super::control::Failure::new(e.to_string()))
-    }
-
-    /// This process inherits what a killed shim leaves; ended children must be reaped.
-    fn reap_orphans(&self) -> io::Result<()> {
-        let mut ended = signal(SignalKind::child())?;
-        tokio::task::spawn_local(async move {
-            while ended.recv().await.is_some() {
-                while process::reap().is_some() {}
-            }
-        });
-        Ok(())
     }
 
     /// Removes containers that were only half-made: a run state without a record.
@@ -169,4 +158,15 @@ fn remove_if_there(folder: &Path) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+/// This process inherits what a killed shim leaves; ended children must be reaped.
+fn reap_orphans() -> io::Result<()> {
+    let mut ended = signal(SignalKind::child())?;
+    tokio::task::spawn_local(async move {
+        while ended.recv().await.is_some() {
+            while process::reap().is_some() {}
+        }
+    });
+    Ok(())
 }

@@ -6,7 +6,7 @@ use crate::spec::model::Service;
 
 /// When a container that ended by itself is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Policy {
+pub(crate) enum Policy {
     /// Never.
     No,
     /// After a non-zero exit code, so often at most.
@@ -17,7 +17,7 @@ pub enum Policy {
 
 impl Policy {
     /// The policy of a service; `restart` beats `deploy.restart_policy`. Values were validated with the file.
-    pub fn of(service: &Service) -> Self {
+    pub(crate) fn of(service: &Service) -> Self {
         if let Some(restart) = &service.restart {
             return match restart.split_once(':') {
                 Some(("on-failure", most)) => Self::OnFailure(most.parse().ok()),
@@ -38,7 +38,7 @@ impl Policy {
     }
 
     /// Whether a container that ended with `code` after `restarts` restarts is started again.
-    pub fn wants(self, code: i32, restarts: u32) -> bool {
+    pub(crate) fn wants(self, code: i32, restarts: u32) -> bool {
         match self {
             Self::No => false,
             Self::OnFailure(most) => code != 0 && most.is_none_or(|most| restarts < most),
@@ -48,12 +48,12 @@ impl Policy {
 }
 
 /// The pause before a restart: 100 ms, doubled each time, a minute at most.
-pub fn pause(restarts: u32) -> Duration {
-    Duration::from_millis(100 << restarts.min(10)).min(Duration::from_secs(60))
+pub(crate) fn pause(restarts: u32) -> Duration {
+    Duration::from_millis(100 << restarts.min(10)).min(Duration::from_mins(1))
 }
 
 /// A run of this length shows that the container works: the pauses begin anew.
-pub const STABLE: Duration = Duration::from_secs(10);
+pub(crate) const STABLE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

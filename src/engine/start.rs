@@ -69,7 +69,7 @@ impl Supervisor {
             launch.stdio = Stdio::Fds { stdin: Some(slot(0)), stdout: slot(1), stderr: slot(2) };
             slots.extend(given);
         }
-        let shim = self.shim().await?;
+        let shim = self.shim()?;
         let created = shim.create(&launch, slots).await.map_err(|e| failed(&e))?;
         let mut ports = container.state.ports.clone();
         if !kept && record.joins.net.is_none() {

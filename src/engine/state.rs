@@ -262,6 +262,11 @@ pub fn projects(paths: &Paths) -> io::Result<Vec<String>> {
 
 /// Every container's record, of all projects.
 pub fn all_records(paths: &Paths) -> io::Result<Vec<Record>> {
+    records(paths, |_| false)
+}
+
+/// The records of all projects' containers, those left out whose id is known already.
+pub fn records(paths: &Paths, is_known: impl Fn(&str) -> bool) -> io::Result<Vec<Record>> {
     let entries = match fs::read_dir(paths.containers()) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
@@ -269,7 +274,9 @@ pub fn all_records(paths: &Paths) -> io::Result<Vec<Record>> {
     let mut records = Vec::new();
     for entry in entries {
         let id = entry?.file_name().to_string_lossy().into_owned();
-        records.extend(read_record(paths, &id)?);
+        if !is_known(&id) {
+            records.extend(read_record(paths, &id)?);
+        }
     }
     Ok(records)
 }

@@ -37,7 +37,7 @@ impl Supervisor {
             _ => return Ok(()),
         }
         self.tell(&container, Action::Stopping);
-        let shim = self.shim().await?;
+        let shim = self.shim()?;
         let failed = |e: crate::runtime::Error| {
             Failure::new(format!("container {} could not be stopped: {e}", container.record.name))
         };
@@ -72,7 +72,7 @@ impl Supervisor {
             return Ok(());
         }
         self.tell(&container, Action::Killing);
-        let shim = self.shim().await?;
+        let shim = self.shim()?;
         let failed = |e: crate::runtime::Error| Failure::new(format!("container {}: {e}", container.record.name));
         if signal == libc::SIGKILL {
             self.change(id, |state| state.stopped_by_user = true)?;
@@ -140,10 +140,7 @@ impl Supervisor {
                 tracing_line(&format!("container {name}: {e}"));
             }
         }
-        let shim = match self.present_shim() {
-            Some(shim) => shim,
-            None => return,
-        };
+        let Some(shim) = self.present_shim() else { return };
         let _ = shim.forget(&record.id).await;
         for key in [dns_key(&record.id), ports_key(&record.id)] {
             if self.keepsakes.borrow_mut().remove(&key).is_some() {
@@ -170,7 +167,7 @@ impl Supervisor {
         if !matches!(state.status, Status::Running | Status::Paused) {
             return;
         }
-        let code = if code < 0 { self.unknown_code(&container) } else { code };
+        let code = if code < 0 { unknown_code(&container) } else { code };
         let stable = state.started.is_some_and(|started| at.duration_since(started).unsigned_abs() >= restart::STABLE);
         let restarts = if stable { 0 } else { state.restarts };
         let policy = Policy::of(&container.record.config);
@@ -198,7 +195,7 @@ impl Supervisor {
                     && let Err(e) = self.start_container(&id).await
                 {
                     tracing_line(&e.message);
-                    self.retry_later(&id).await;
+                    self.retry_later(&id);
                 }
             } else {
                 let lock = self.container_lock(&id);
@@ -212,7 +209,7 @@ impl Supervisor {
     }
 
     /// A restart that failed counts as one more failed run.
-    async fn retry_later(self: &Rc<Self>, id: &str) {
+    fn retry_later(self: &Rc<Self>, id: &str) {
         let Ok(container) = self.container(id) else { return };
         let again = Policy::of(&container.record.config).wants(container.state.exit_code, container.state.restarts);
         if again && !container.state.stopped_by_user {
@@ -220,12 +217,12 @@ impl Supervisor {
             self.clone().on_exit(id, container.state.exit_code, false, Timestamp::now());
         }
     }
+}
 
-    /// The code of a container whose end nobody saw: it counts as a failure.
-    fn unknown_code(&self, container: &Container) -> i32 {
-        tracing_line(&format!("the exit code of {} is unknown", container.record.name));
-        255
-    }
+/// The code of a container whose end nobody saw: it counts as a failure.
+fn unknown_code(container: &Container) -> i32 {
+    tracing_line(&format!("the exit code of {} is unknown", container.record.name));
+    255
 }
 
 fn remove_files(paths: &super::paths::Paths, record: &Record, with_volumes: bool) -> io::Result<()> {

@@ -214,7 +214,7 @@ impl Supervisor {
     }
 
     /// The shim; started at first need.
-    pub(crate) async fn shim(self: &Rc<Self>) -> Result<Rc<shim::Client>, Failure> {
+    pub(crate) fn shim(self: &Rc<Self>) -> Result<Rc<shim::Client>, Failure> {
         if let Some(shim) = self.shim.borrow().as_ref() {
             return Ok(shim.clone());
         }
@@ -231,7 +231,7 @@ impl Supervisor {
     /// Leaves descriptors with the shim, and a copy here for the shim after it.
     pub(crate) async fn keep(self: &Rc<Self>, key: &str, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         self.remember_fds(key, &fds);
-        let stored = self.shim().await?.store(key, fds).await;
+        let stored = self.shim()?.store(key, fds).await;
         stored.map_err(|e| Failure::new(format!("descriptors could not be left with the shim: {e}")))
     }
 

@@ -104,10 +104,9 @@ impl Incoming {
     }
 
     fn header(&self) -> io::Result<Option<(usize, usize)>> {
-        let Some(header) = self.bytes.first_chunk::<HEADER>() else { return Ok(None) };
-        let [a, b, c, d, e, f, g, h] = *header;
-        let body = u32::from_le_bytes([a, b, c, d]) as usize;
-        let fds = u32::from_le_bytes([e, f, g, h]) as usize;
+        let Some((body, rest)) = self.bytes.split_first_chunk::<4>() else { return Ok(None) };
+        let Some((fds, _)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+        let (body, fds) = (u32::from_le_bytes(*body) as usize, u32::from_le_bytes(*fds) as usize);
         if body > MAX_BODY || fds > MAX_FDS {
             return Err(invalid("a message is larger than allowed"));
         }
