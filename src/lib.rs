@@ -30,3 +30,6 @@ pub mod planner;
 pub mod runtime;
 pub mod spec;
 pub mod sys;
+
+#[cfg(test)]
+mod layers;

@@ -48,10 +48,8 @@ impl Supervisor {
                 ipv6: static_address(&attachment.ipv6_address)?,
             };
             let addresses = self.ipam.lease(&name, &request).map_err(|e| failed(&e))?;
-            let mut aliases = attachment.aliases.clone();
-            if !identity.oneoff {
-                aliases.insert(0, identity.service.clone());
-            }
+            let names = std::iter::once(identity.service.clone()).chain(attachment.aliases.iter().cloned());
+            let aliases = names.filter(|_| identity.discoverable).collect();
             endpoints.push(Endpoint {
                 key: key.clone(),
                 network: name,

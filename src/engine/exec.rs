@@ -239,9 +239,15 @@ impl Supervisor {
         let tty = service.tty.unwrap_or(false);
         let random = super::networks::new_id().map_err(|e| Failure::new(e.to_string()))?;
         let name = run.name.unwrap_or_else(|| format!("{}-{}-run-{}", self.project, run.service, short(&random)));
-        let identity =
-            Identity { id: String::new(), name, service: run.service.clone(), number: 1, oneoff: !run.use_aliases };
-        let id = self.create_container(&desired, Identity { oneoff: true, ..identity }, &service, None).await?;
+        let identity = Identity {
+            id: String::new(),
+            name,
+            service: run.service.clone(),
+            number: 1,
+            oneoff: true,
+            discoverable: run.use_aliases,
+        };
+        let id = self.create_container(&desired, identity, &service, None).await?;
         let given = match (run.detach, fds.len()) {
             (true, _) => None,
             (false, 3) => Some(fds),

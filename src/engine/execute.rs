@@ -80,8 +80,14 @@ impl Supervisor {
                 );
                 self.report(control::Kind::Container, &name, "", &service, begin);
                 let model = desired.project.services.get(&service).cloned().unwrap_or_default();
-                let identity =
-                    Identity { id: String::new(), name: name.clone(), service: service.clone(), number, oneoff: false };
+                let identity = Identity {
+                    id: String::new(),
+                    name: name.clone(),
+                    service: service.clone(),
+                    number,
+                    oneoff: false,
+                    discoverable: true,
+                };
                 let id = self.create_container(desired, identity, &model, replaces).await?;
                 self.report(control::Kind::Container, &name, &id, &service, end);
                 Ok(())

@@ -14,18 +14,9 @@ use crate::planner::{self, ContainerView, MountedVolume, NetworkView, Observed, 
 use crate::spec::model::{Project, Service};
 
 impl Supervisor {
-    /// Looks at everything that a plan for `desired` depends on.
-    pub(crate) fn observe(&self, desired: &Desired) -> Result<Observed, Failure> {
+    /// Looks at everything that a plan for `desired` depends on; at images only where the plan may create containers.
+    pub(crate) fn observe(&self, desired: &Desired, with_images: bool) -> Result<Observed, Failure> {
         let failed = |e: &dyn std::fmt::Display| Failure::new(format!("the state of the stack could not be read: {e}"));
-        let project = &desired.project;
-        let containers = self.containers().into_iter().map(|c| (c.record.id.clone(), view(&c))).collect();
-        let named = |names: BTreeSet<String>, owner: &str, name: &str| owner == self.project || names.contains(name);
-
-        let present: BTreeSet<String> = match networks::list(&self.paths).map_err(|e| failed(&e))? {
-            found if found.is_empty() => BTreeSet::new(),
-            _ => self.host.bridges().map_err(|e| failed(&e))?.into_iter().map(|(name, _)| name).collect(),
-        };
-        let wanted: BTreeSet<String> = project.networks.keys().map(|key| planner::network_name(project, key)).collect();
         let mut foreign_names = BTreeMap::new();
         let mut users: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for record in state::records(&self.paths, |id| self.look(id, |_| ()).is_some()).map_err(|e| failed(&e))? {
@@ -36,37 +27,54 @@ impl Supervisor {
                 foreign_names.insert(record.name, record.project);
             }
         }
-        let found = networks::list(&self.paths).map_err(|e| failed(&e))?;
-        let networks = found.into_iter().filter(|n| named(wanted.clone(), &n.project, &n.name)).map(|network| {
-            let view = NetworkView {
-                id: network.id.clone(),
-                key: network.key.clone(),
-                hash: network.hash.clone(),
-                owner: Some(network.project.clone()).filter(|owner| !owner.is_empty()),
-                present: present.contains(&network.bridge.name),
-                users: users.remove(&network.name).unwrap_or_default(),
-            };
-            (network.name, view)
-        });
-        let wanted: BTreeSet<String> = project.volumes.keys().map(|key| planner::volume_name(project, key)).collect();
-        let found = volumes::list(&self.paths).map_err(|e| failed(&e))?;
-        let volumes = found
-            .into_iter()
-            .filter(|volume| !volume.key.is_empty() || wanted.contains(&volume.name))
-            .filter(|volume| named(wanted.clone(), &volume.project, &volume.name))
-            .map(|volume| {
-                (volume.name, VolumeView { hash: volume.hash, owner: Some(volume.project).filter(|o| !o.is_empty()) })
-            })
-            .collect();
-
         Ok(Observed {
-            containers,
-            networks: networks.collect(),
-            volumes,
-            images: self.image_ids(project)?,
+            containers: self.containers().iter().map(|c| (c.record.id.clone(), view(c))).collect(),
+            networks: self.networks_for(&desired.project, users)?,
+            volumes: self.volumes_for(&desired.project)?,
+            images: if with_images { self.image_ids(&desired.project)? } else { BTreeMap::new() },
             files: desired.objects.iter().map(|(key, content)| (key.clone(), digest(content))).collect(),
             foreign_names,
         })
+    }
+
+    /// The networks of this project and those that the file names.
+    fn networks_for(
+        &self,
+        project: &Project,
+        mut users: BTreeMap<String, BTreeSet<String>>,
+    ) -> Result<BTreeMap<String, NetworkView>, Failure> {
+        let named: BTreeSet<String> = project.networks.keys().map(|key| planner::network_name(project, key)).collect();
+        let found = networks::list(&self.paths).map_err(|e| Failure::new(e.to_string()))?;
+        let found: Vec<_> =
+            found.into_iter().filter(|n| n.project == self.project || named.contains(&n.name)).collect();
+        if found.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let bridges = self.host.bridges().map_err(|e| Failure::new(e.to_string()))?;
+        let present: BTreeSet<String> = bridges.into_iter().map(|(name, _)| name).collect();
+        let view = |network: networks::Network| {
+            let view = NetworkView {
+                present: present.contains(&network.bridge.name),
+                id: network.id,
+                key: network.key,
+                hash: network.hash,
+                owner: Some(network.project).filter(|owner| !owner.is_empty()),
+                users: users.remove(&network.name).unwrap_or_default(),
+            };
+            (network.name, view)
+        };
+        Ok(found.into_iter().map(view).collect())
+    }
+
+    /// The volumes of this project and those that the file names; anonymous ones belong to their containers.
+    fn volumes_for(&self, project: &Project) -> Result<BTreeMap<String, VolumeView>, Failure> {
+        let named: BTreeSet<String> = project.volumes.keys().map(|key| planner::volume_name(project, key)).collect();
+        let found = volumes::list(&self.paths).map_err(|e| Failure::new(e.to_string()))?;
+        let ours = |v: &volumes::Volume| named.contains(&v.name) || (v.project == self.project && !v.key.is_empty());
+        let view = |v: volumes::Volume| {
+            (v.name, VolumeView { hash: v.hash, owner: Some(v.project).filter(|o| !o.is_empty()) })
+        };
+        Ok(found.into_iter().filter(ours).map(view).collect())
     }
 
     fn image_ids(&self, project: &Project) -> Result<BTreeMap<String, Option<String>>, Failure> {

@@ -276,7 +276,7 @@ impl Supervisor {
     }
 
     fn plan(&self, desired: &Desired, options: &PlanOptions) -> Result<Plan, Failure> {
-        let observed = self.observe(desired)?;
+        let observed = self.observe(desired, matches!(options.verb, Verb::Up(_)))?;
         let plan = planner::plan(&desired.project, &observed, options);
         for warning in &plan.warnings {
             self.report(Kind::Container, "", "", "", Action::Warning { message: words(warning) });

@@ -27,6 +27,8 @@ pub(crate) struct Identity {
     pub(crate) service: String,
     pub(crate) number: u32,
     pub(crate) oneoff: bool,
+    /// Whether it answers to its service's name and aliases.
+    pub(crate) discoverable: bool,
 }
 
 /// What depends on other containers and on leases.
@@ -300,4 +302,84 @@ fn tmpfs_size(text: &str) -> Option<u64> {
         _ => return None,
     };
     digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(entrypoint: &[&str], cmd: &[&str], env: &[&str]) -> Image {
+        let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        let mut config = images::ImageConfig::scratch();
+        config.config.entrypoint = Some(owned(entrypoint)).filter(|words| !words.is_empty());
+        config.config.cmd = Some(owned(cmd)).filter(|words| !words.is_empty());
+        config.config.env = owned(env);
+        let digest: images::Digest = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
+        let (names, layers) = (Vec::new(), Vec::new());
+        Image { id: digest, digest, names, config, layers, created: None, host: false }
+    }
+
+    fn words(text: &str) -> Option<Vec<String>> {
+        Some(text.split_whitespace().map(str::to_owned).collect())
+    }
+
+    fn args(service: &Service, image: &Image) -> Vec<String> {
+        process(service, image, "host").unwrap().args
+    }
+
+    #[test]
+    fn an_entrypoint_of_the_service_drops_the_images_command() {
+        let image = image(&["/entry"], &["serve"], &[]);
+        let service = Service::default();
+        assert_eq!(args(&service, &image), ["/entry", "serve"]);
+        let service = Service { command: words("other"), ..Service::default() };
+        assert_eq!(args(&service, &image), ["/entry", "other"]);
+        let service = Service { entrypoint: words("mine"), ..Service::default() };
+        assert_eq!(args(&service, &image), ["mine"]);
+        let service = Service { entrypoint: words("mine"), command: words("x y"), ..Service::default() };
+        assert_eq!(args(&service, &image), ["mine", "x", "y"]);
+    }
+
+    #[test]
+    fn a_process_without_a_command_is_refused() {
+        let service = Service { entrypoint: Some(Vec::new()), ..Service::default() };
+        assert!(process(&service, &image(&["/entry"], &["serve"], &[]), "host").is_err());
+    }
+
+    #[test]
+    fn variables_of_the_service_beat_the_images_and_null_takes_them_away() {
+        let image = image(&[], &["x"], &["PATH=/bin", "A=image", "B=image"]);
+        let environment = [("A", Some("service")), ("B", None), ("C", Some("c=d"))];
+        let environment = environment.map(|(key, value)| (key.to_owned(), value.map(str::to_owned)));
+        let service = Service { environment: environment.into_iter().collect(), ..Service::default() };
+        let env = process(&service, &image, "web").unwrap().env;
+        assert_eq!(env, ["PATH=/bin", "HOSTNAME=web", "A=service", "C=c=d"]);
+    }
+
+    #[test]
+    fn a_disabled_check_is_none_and_fields_are_merged_one_by_one() {
+        let image = images::Healthcheck {
+            test: vec!["CMD".to_owned(), "true".to_owned()],
+            interval: 5_000_000_000,
+            ..images::Healthcheck::default()
+        };
+        let own = Healthcheck { retries: Some(7), ..Healthcheck::default() };
+        let service = Service { healthcheck: Some(own), ..Service::default() };
+        let merged = healthcheck(&service, Some(&image)).unwrap();
+        assert_eq!(merged.retries, Some(7));
+        assert_eq!(merged.interval, Some(Span(Duration::from_secs(5))));
+        let own = Healthcheck { disable: true, ..Healthcheck::default() };
+        let service = Service { healthcheck: Some(own), ..Service::default() };
+        assert_eq!(healthcheck(&service, Some(&image)), None);
+        assert_eq!(healthcheck(&Service::default(), None), None);
+    }
+
+    #[test]
+    fn short_tmpfs_mounts_take_sizes_and_modes() {
+        let mount = short_tmpfs("/cache:size=64m,mode=0700,ro").unwrap();
+        assert_eq!((mount.target.as_str(), mount.size, mount.mode), ("/cache", Some(64 << 20), Some(0o700)));
+        assert!(mount.read_only);
+        assert!(short_tmpfs("/cache:size=much").is_err());
+        assert_eq!(short_tmpfs("/run").unwrap().size, None);
+    }
 }

@@ -28,6 +28,9 @@ pub enum Error {
     /// An image is needed by containers.
     #[error("image `{0}` is used by a container; remove the container first, or untag with force")]
     InUse(String),
+    /// An image is to be removed by its id but has several names.
+    #[error("image `{0}` has several names; remove them one by one, or use force")]
+    ManyNames(String),
     /// Something about the built-in image that can't be done.
     #[error("`stack/host` is built in and follows this machine: it can't be {0}")]
     BuiltIn(&'static str),

@@ -11,14 +11,36 @@
 //! Many processes may use one store at once: content is written aside and renamed into place, the index changes
 //! under a lock, and a [`Lease`] keeps what a process works with from being collected.
 
-pub(crate) mod config;
+mod add;
+mod blobs;
+mod changes;
+mod compression;
+mod config;
+mod copy_up;
+mod cursor;
 mod digest;
 mod error;
+mod gc;
+mod host;
+mod image;
+mod index;
+mod pack;
+mod pipeline;
 mod reference;
+mod rootfs;
+mod snapshot;
 mod store;
+mod tar;
+mod tree;
+mod unpack;
 
+pub use add::{LayerId, unpack_archive};
 pub use config::{DiffIds, Empty, Healthcheck, History, ImageConfig, RunConfig, architecture};
 pub use digest::Digest;
 pub use error::Error;
+pub use image::{Image, Layer, Listed, Removal, Removed, Rootfs, Writable};
 pub use reference::Reference;
-pub use store::{Image, Layer, LayerId, Lease, Listed, Removal, Removed, Rootfs, Store, Writable};
+pub use store::{Lease, Store};
+
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::rc::Rc;
 
+use serde_json::Value as Json;
+
+use super::assemble::{Assembler, Environment, Parsed, Scope};
 use super::diagnostic::{Diagnostic, Diagnostics, Kind};
+use super::environment::{self, FilesOf};
+use super::finish;
+use super::interpolate;
 use super::loader::Loader;
+use super::merge;
 use super::model::{Project, Service};
+use super::name;
+use super::node::Node;
+use super::normalize;
+use super::profiles;
+use super::session::Session;
+use super::unsupported;
+use super::validate;
 
 /// What to load and how. `discover` fills it from flags and environment.
 #[derive(Debug, Clone, Default)]
@@ -26,12 +41,14 @@ pub struct LoadRequest {
     pub services: Vec<String>,
     /// What to leave out.
     pub options: Options,
+    /// Warnings of the search for files; [`load`] hands them on.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// Switches of `stack config`; all off for everyone else.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Leave `${…}` alone.
+    /// Leave `${…}` alone. Only [`Loaded::tree`] is meaningful then.
     pub no_interpolate: bool,
     /// Add no defaults (networks, names, implicit dependencies).
     pub no_normalize: bool,
@@ -50,14 +67,19 @@ pub struct Options {
 pub struct Loaded {
     /// The canonical model, services of inactive profiles left out.
     pub project: Project,
-    /// Services that inactive profiles leave out, resolved like the others.
+    /// Services that inactive profiles leave out. Their `env_file` was not read.
     pub disabled: BTreeMap<String, Service>,
     /// Names of all services, disabled ones too.
     pub all_services: BTreeSet<String>,
     /// All profiles that some service names.
     pub all_profiles: BTreeSet<String>,
+    /// The merged tree before normalisation: what `--no-interpolate` prints.
+    pub tree: Json,
     /// Warnings, in the order of their places.
     pub warnings: Vec<Diagnostic>,
+    /// Errors that hold for starting the stack, not for printing it: attributes that are not honoured yet and whose
+    /// absence would weaken isolation, limits or data.
+    pub refusals: Vec<Diagnostic>,
     /// Where it came from.
     pub source: Source,
     /// The variables used for interpolation, `COMPOSE_PROJECT_NAME` included: secrets and configs with an
@@ -79,7 +101,165 @@ pub struct Source {
 /// Loads, merges, interpolates, normalises and validates the stack of `request`.
 ///
 /// All errors of all files are reported at once.
-pub fn load(request: &LoadRequest, _loader: &dyn Loader) -> Result<Loaded, Diagnostics> {
-    let message = format!("no stack file could be loaded from {}", request.working_dir.display());
-    Err(Diagnostics(vec![Diagnostic::error(Kind::File, message)]))
+pub fn load(request: &LoadRequest, loader: &dyn Loader) -> Result<Loaded, Diagnostics> {
+    let home = request.environment.get("HOME").filter(|home| home.starts_with('/')).map(PathBuf::from);
+    let mut session = Session::new(loader, request.options, home);
+    let loaded = run(request, &mut session);
+    let warnings = session.finish()?;
+    let mut loaded = loaded.unwrap_or_default();
+    loaded.warnings = request.warnings.iter().cloned().chain(warnings).collect();
+    Ok(loaded)
+}
+
+/// The stages; `None` where a stage's errors make the next one pointless.
+fn run(request: &LoadRequest, session: &mut Session<'_>) -> Option<Loaded> {
+    let mut files = Vec::with_capacity(request.files.len());
+    let mut assembler = Assembler::new(session);
+    for path in &request.files {
+        files.extend(assembler.parse(path, None));
+    }
+    let complete = files.len() == request.files.len();
+    let (name, environment) = name_and_environment(request, &files, assembler.session)?;
+    let environment = Rc::new(environment);
+    let scope = Scope { base: request.working_dir.clone(), environment: environment.clone(), chain: Vec::new() };
+    let mut tree = assembler.model(files, &scope);
+    merge::settle(&mut tree);
+    if !complete || session.has_errors() {
+        return None;
+    }
+    finish::finish(session, &mut tree);
+    if session.has_errors() {
+        return None;
+    }
+    let refusals = unsupported::check(session, &tree);
+    let source = Source {
+        working_dir: request.working_dir.clone(),
+        files: request.files.clone(),
+        env_files: request.env_files.clone(),
+    };
+    let json = tree.to_json();
+    let mut loaded = Loaded { source, refusals, environment: (*environment).clone(), ..Loaded::default() };
+    if request.options.no_interpolate {
+        loaded.tree = named(json, &name);
+        return Some(loaded);
+    }
+    let (project, files) = typed(session, json.clone(), &name)?;
+    loaded.tree = named(json, &name);
+    loaded.project = project;
+    complete_project(request, session, &tree, &files, &mut loaded);
+    Some(loaded)
+}
+
+/// Everything that needs the typed model.
+fn complete_project(
+    request: &LoadRequest,
+    session: &mut Session<'_>,
+    tree: &Node,
+    files: &BTreeMap<String, FilesOf>,
+    loaded: &mut Loaded,
+) {
+    let project = &mut loaded.project;
+    loaded.all_services = project.services.keys().cloned().collect();
+    loaded.all_profiles = project.services.values().flat_map(|service| service.profiles.iter().cloned()).collect();
+    if !request.options.no_normalize {
+        normalize::normalize(project, &loaded.environment);
+    }
+    match profiles::disable(project, &request.profiles, &request.services) {
+        Ok(disabled) => loaded.disabled = disabled,
+        Err(unknown) => session.report(*unknown),
+    }
+    if !request.options.no_consistency {
+        validate::validate(session, tree, project, &loaded.disabled);
+    }
+    if !request.options.no_env_resolution {
+        environment::resolve(session, tree, project, files, &loaded.environment);
+    }
+    if !request.options.all_resources {
+        normalize::drop_unused(project);
+    }
+}
+
+/// The project's name and the variables that include it.
+fn name_and_environment(
+    request: &LoadRequest,
+    files: &[Parsed],
+    session: &mut Session<'_>,
+) -> Option<(String, Environment)> {
+    let mut environment = request.environment.clone();
+    let name = match &request.project_name {
+        Some(name) => {
+            if let Err(diagnostic) = name::check(name, "given with -p or COMPOSE_PROJECT_NAME") {
+                session.report(diagnostic);
+                return None;
+            }
+            name.clone()
+        }
+        None => match own_name(request, files, session)? {
+            Some(name) => name,
+            None => {
+                let directory = request.working_dir.file_name().map(|name| name.to_string_lossy().into_owned());
+                name::normalize(&directory.unwrap_or_default())
+            }
+        },
+    };
+    if name.is_empty() {
+        let message = format!("project name cannot be taken from directory {}", request.working_dir.display());
+        session.report(Diagnostic::error(Kind::Value, message).hint("give one with -p or the top-level `name`"));
+        return None;
+    }
+    environment.insert("COMPOSE_PROJECT_NAME".into(), name.clone());
+    Some((name, environment))
+}
+
+/// The last `name` that the files give.
+fn own_name(request: &LoadRequest, files: &[Parsed], session: &mut Session<'_>) -> Option<Option<String>> {
+    let documents = files.iter().flat_map(|file| &file.documents);
+    let Some(node) =
+        documents.filter_map(|document| document.get("name")).filter(|node| node.as_str().is_some()).next_back()
+    else {
+        return Some(None);
+    };
+    let text = node.as_str().unwrap_or_default();
+    let lookup = |name: &str| request.environment.get(name).cloned();
+    let Ok(text) = interpolate::substitute(text, &lookup, &mut BTreeSet::new()) else { return Some(None) };
+    let name = name::normalize(&text);
+    let foreign = |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-' | '.');
+    if name.is_empty() || text.contains(foreign) || text.starts_with('-') || text.len() > 128 {
+        let message = format!("`{text}` cannot be a project name");
+        session.error_hint(Kind::Value, node.span, message, "use lower-case letters, digits, `-` and `_`");
+        return None;
+    }
+    Some(Some(name))
+}
+
+/// The typed project, and apart from it the files that services name.
+fn typed(session: &mut Session<'_>, mut json: Json, name: &str) -> Option<(Project, BTreeMap<String, FilesOf>)> {
+    let mut files = BTreeMap::new();
+    if let Some(services) = json.get_mut("services").and_then(Json::as_object_mut) {
+        for (name, service) in services {
+            let Some(service) = service.as_object_mut() else { continue };
+            let mut take = |key: &str| service.shift_remove(key).unwrap_or(Json::Array(Vec::new()));
+            let (env, label) = (take("env_file"), take("label_file"));
+            let files_of = FilesOf {
+                env: serde_json::from_value(env).unwrap_or_default(),
+                label: serde_json::from_value(label).unwrap_or_default(),
+            };
+            files.insert(name.clone(), files_of);
+        }
+    }
+    match serde_json::from_value::<Project>(named(json, name)) {
+        Ok(project) => Some((project, files)),
+        Err(error) => {
+            session.report(Diagnostic::error(Kind::Shape, format!("the stack does not fit the model: {error}")));
+            None
+        }
+    }
+}
+
+fn named(mut json: Json, name: &str) -> Json {
+    if let Some(map) = json.as_object_mut() {
+        map.shift_remove("name");
+        map.shift_insert(0, "name".into(), name.into());
+    }
+    json
 }

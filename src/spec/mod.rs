@@ -3,15 +3,42 @@
 //! [`discover::discover`] turns flags and environment into a [`LoadRequest`], [`load`] turns that into [`Loaded`];
 //! both read files only through a [`Loader`]. Everything they complain about is a [`Diagnostic`] with its places.
 
+mod assemble;
+mod canonical;
 pub mod diagnostic;
 pub mod discover;
+mod dotenv;
+mod environment;
+mod extends;
+mod finish;
+mod forms;
+mod graph;
 pub mod hash;
+mod include;
+mod interpolate;
+pub mod limits;
 pub mod load;
 pub mod loader;
+mod merge;
 pub mod model;
+pub mod name;
+mod node;
+mod normalize;
+mod ports;
+mod profiles;
 pub mod render;
+mod resources;
+mod schema;
 pub mod select;
+mod session;
+mod source;
 pub mod units;
+mod unsupported;
+mod validate;
+mod values;
+mod volumes;
+mod words;
+mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Kind, Place, Severity};
 pub use load::{LoadRequest, Loaded, Options, Source, load};

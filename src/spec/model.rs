@@ -45,6 +45,8 @@ model! {
         configs: BTreeMap<String, FileObject>,
         /// Secret objects.
         secrets: BTreeMap<String, FileObject>,
+        /// Models that some service uses.
+        models: BTreeMap<String, serde_json::Value>,
         /// Top-level `x-` keys.
         #[serde(flatten)]
         extensions: BTreeMap<String, serde_json::Value>,
@@ -249,7 +251,19 @@ pub struct Dependency {
     #[serde(default, skip_serializing_if = "is_default")]
     pub restart: bool,
     /// `false`: a missing or failed dependency is a warning.
+    #[serde(default = "required_by_default")]
     pub required: bool,
+}
+
+fn required_by_default() -> bool {
+    true
+}
+
+impl Dependency {
+    /// A required dependency on a service that has started.
+    pub fn started(restart: bool) -> Self {
+        Self { condition: Condition::ServiceStarted, restart, required: true }
+    }
 }
 
 /// What a dependent waits for.
@@ -493,41 +507,70 @@ model! {
     }
 }
 
-model! {
-    /// A soft and a hard limit; a single number sets both and prints as one.
-    pub struct Ulimit {
-        /// One number for both.
-        single: Option<i64>,
-        /// Soft limit.
-        soft: i64,
-        /// Hard limit.
-        hard: i64,
+/// A soft and a hard limit; a single number sets both and prints as one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "UlimitForm", into = "UlimitForm")]
+pub struct Ulimit {
+    /// One number for both, if it was given so.
+    pub single: Option<i64>,
+    /// Soft limit.
+    pub soft: i64,
+    /// Hard limit.
+    pub hard: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum UlimitForm {
+    Single(i64),
+    Both { soft: i64, hard: i64 },
+}
+
+impl From<UlimitForm> for Ulimit {
+    fn from(form: UlimitForm) -> Self {
+        match form {
+            UlimitForm::Single(limit) => Self { single: Some(limit), soft: limit, hard: limit },
+            UlimitForm::Both { soft, hard } => Self { single: None, soft, hard },
+        }
     }
 }
 
-model! {
-    /// A mount of a service.
-    pub struct VolumeMount {
-        /// bind, volume, tmpfs, image, …
-        #[serde(rename = "type")]
-        kind: MountKind,
-        /// Host path, volume key or image; empty for anonymous volumes.
-        source: Option<String>,
-        /// Path in the container.
-        target: String,
-        /// Read-only.
-        read_only: bool,
-        /// Ignored.
-        consistency: Option<String>,
-        /// Options of binds.
-        bind: Option<BindOptions>,
-        /// Options of volumes.
-        volume: Option<VolumeOptions>,
-        /// Options of tmpfs mounts.
-        tmpfs: Option<TmpfsOptions>,
-        /// Options of image mounts.
-        image: Option<ImageMountOptions>,
+impl From<Ulimit> for UlimitForm {
+    fn from(limit: Ulimit) -> Self {
+        limit.single.map_or(Self::Both { soft: limit.soft, hard: limit.hard }, Self::Single)
     }
+}
+
+/// A mount of a service.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VolumeMount {
+    /// bind, volume, tmpfs, image, …
+    #[serde(rename = "type")]
+    pub kind: MountKind,
+    /// Host path, volume key or image; empty for anonymous volumes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub source: Option<String>,
+    /// Path in the container.
+    pub target: String,
+    /// Read-only.
+    #[serde(skip_serializing_if = "is_default")]
+    pub read_only: bool,
+    /// Ignored.
+    #[serde(skip_serializing_if = "is_default")]
+    pub consistency: Option<String>,
+    /// Options of binds.
+    #[serde(skip_serializing_if = "is_default")]
+    pub bind: Option<BindOptions>,
+    /// Options of volumes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub volume: Option<VolumeOptions>,
+    /// Options of tmpfs mounts.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tmpfs: Option<TmpfsOptions>,
+    /// Options of image mounts.
+    #[serde(skip_serializing_if = "is_default")]
+    pub image: Option<ImageMountOptions>,
 }
 
 /// Kind of a mount.

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::diagnostic::{Diagnostic, Kind};
+use super::diagnostic::Diagnostic;
 use super::model::Project;
+use super::normalize;
+use super::profiles;
 
 /// Names of `services` plus, with `dependencies`, everything they depend on. No names mean all services.
 pub fn select(project: &Project, services: &[String], dependencies: bool) -> Result<BTreeSet<String>, Diagnostic> {
@@ -14,7 +16,7 @@ pub fn select(project: &Project, services: &[String], dependencies: bool) -> Res
     let mut pending: Vec<&String> = Vec::new();
     for name in services {
         if !project.services.contains_key(name) {
-            return Err(Diagnostic::error(Kind::Reference, format!("no such service: {name}")));
+            return Err(profiles::unknown(project, name));
         }
         pending.push(name);
     }
@@ -26,4 +28,10 @@ pub fn select(project: &Project, services: &[String], dependencies: bool) -> Res
         pending.extend(service.depends_on.keys().filter(|key| project.services.contains_key(*key)));
     }
     Ok(chosen)
+}
+
+/// Leaves only the chosen services and what they use.
+pub fn restrict(project: &mut Project, chosen: &BTreeSet<String>) {
+    project.services.retain(|name, _| chosen.contains(name));
+    normalize::drop_unused(project);
 }

@@ -1,0 +1,162 @@
+//! Blobs: content by digest, written aside, checked, and renamed into place.
+
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fs_err as fs;
+
+use super::Digest;
+use super::digest::Hasher;
+use super::error::{Doing as _, Error};
+
+/// Largest JSON document taken: what registries allow.
+const MAX_DOCUMENT: u64 = 4 << 20;
+
+/// The directories of blobs.
+#[derive(Debug)]
+pub(super) struct Blobs {
+    directory: PathBuf,
+    aside: PathBuf,
+}
+
+impl Blobs {
+    /// Opens them below an image layout, making what is missing.
+    pub(super) fn open(layout: &Path) -> Result<Blobs, Error> {
+        let blobs = Blobs { directory: layout.join("blobs/sha256"), aside: layout.join("tmp") };
+        for directory in [&blobs.directory, &blobs.aside] {
+            fs::create_dir_all(directory).doing(|| "making the image store".to_owned())?;
+        }
+        Ok(blobs)
+    }
+
+    pub(super) fn path(&self, digest: &Digest) -> PathBuf {
+        self.directory.join(digest.hex())
+    }
+
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        self.path(digest).exists()
+    }
+
+    /// Opens a blob for reading.
+    pub(super) fn open_blob(&self, digest: &Digest) -> Result<fs::File, Error> {
+        match fs::File::open(self.path(digest)) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::MissingBlob(*digest)),
+            other => other.doing(|| format!("opening blob {digest}")),
+        }
+    }
+
+    /// Reads a document, checking its digest.
+    pub(super) fn document(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        let reading = || format!("reading blob {digest}");
+        self.open_blob(digest)?.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes).doing(reading)?;
+        if bytes.len() as u64 > MAX_DOCUMENT {
+            return Err(Error::Unsupported {
+                what: format!("blob {digest}"),
+                why: "a document larger than 4 MiB".to_owned(),
+            });
+        }
+        let found = Digest::of(&bytes);
+        if found != *digest {
+            return Err(Error::Mismatch { what: format!("blob {digest}"), wanted: *digest, found });
+        }
+        Ok(bytes)
+    }
+
+    /// Stores a document.
+    pub(super) fn put(&self, bytes: &[u8]) -> Result<Digest, Error> {
+        let digest = Digest::of(bytes);
+        if self.has(&digest) {
+            return Ok(digest);
+        }
+        let mut pending = self.create()?;
+        pending.write(bytes).doing(|| format!("writing blob {digest}"))?;
+        pending.store().map(|(digest, _)| digest)
+    }
+
+    /// Starts a blob whose digest will be known at its end.
+    pub(super) fn create(&self) -> Result<Pending<'_>, Error> {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let name = format!("{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed));
+        let path = self.aside.join(name);
+        let file = fs::File::create(&path).doing(|| "starting a blob".to_owned())?;
+        Ok(Pending { blobs: self, path, file, hasher: Hasher::default(), stored: false })
+    }
+
+    /// The digests of all blobs, with their sizes.
+    pub(super) fn all(&self) -> Result<Vec<(Digest, u64)>, Error> {
+        let listing = || "listing blobs".to_owned();
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.directory).doing(listing)? {
+            let entry = entry.doing(listing)?;
+            if let (Some(digest), Ok(metadata)) =
+                (entry.file_name().to_str().and_then(Digest::from_hex), entry.metadata())
+            {
+                found.push((digest, metadata.len()));
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn remove(&self, digest: &Digest) -> Result<(), Error> {
+        fs::remove_file(self.path(digest)).doing(|| format!("removing blob {digest}"))
+    }
+
+    /// Removes what interrupted writers left. Nobody may be writing.
+    pub(super) fn sweep_aside(&self) -> Result<(), Error> {
+        let sweeping = || "clearing unfinished blobs".to_owned();
+        for entry in fs::read_dir(&self.aside).doing(sweeping)? {
+            fs::remove_file(entry.doing(sweeping)?.path()).doing(sweeping)?;
+        }
+        Ok(())
+    }
+}
+
+/// A blob being written. Dropped before it is stored, it is gone.
+#[derive(Debug)]
+pub(super) struct Pending<'a> {
+    blobs: &'a Blobs,
+    path: PathBuf,
+    file: fs::File,
+    hasher: Hasher,
+    stored: bool,
+}
+
+impl Pending<'_> {
+    /// Adds bytes.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.hasher.update(bytes);
+        self.file.write_all(bytes)
+    }
+
+    /// Makes it durable and puts it in its place; its digest and size.
+    pub(super) fn store(mut self) -> Result<(Digest, u64), Error> {
+        let (digest, size) = std::mem::take(&mut self.hasher).finish();
+        let storing = || format!("storing blob {digest}");
+        if !self.blobs.has(&digest) {
+            self.file.sync_data().doing(storing)?;
+            fs::rename(&self.path, self.blobs.path(&digest)).doing(storing)?;
+            self.stored = true;
+        }
+        Ok((digest, size))
+    }
+}
+
+impl std::io::Write for Pending<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Pending::write(self, bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if !self.stored {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Removing names and images, and collecting what nothing refers to.
+
+use std::collections::HashSet;
+use std::os::fd::AsFd as _;
+
+use fs_err as fs;
+use rustix::fs::FlockOperation;
+
+use super::error::{Doing as _, Error};
+use super::host;
+use super::index::{Descriptor, Index};
+use super::snapshot::{self, chain};
+use super::store::Inner;
+use super::{Digest, Reference, Removal, Removed, Store, tree};
+
+impl Store {
+    /// Removes a name or an image, and the content that nothing refers to any more.
+    ///
+    /// An image that a container uses keeps its content, whatever is asked; with `force` it only loses its name.
+    pub fn remove(&self, text: &str, how: &Removal<'_>) -> Result<Removed, Error> {
+        let name = Reference::parse(text).ok();
+        if name.as_ref() == Some(&host::name()) {
+            return Err(Error::BuiltIn("removed"));
+        }
+        let catalog = self.inner.catalog()?;
+        let missing = || Error::NotFound(text.to_owned());
+        let by_name = name.as_ref().and_then(|name| catalog.get(name)).cloned();
+        let entry = match &by_name {
+            Some(entry) => entry.clone(),
+            None => self.inner.by_id(&catalog, text)?.ok_or_else(missing)?,
+        };
+        let id = self.inner.record(&entry)?.id;
+        let in_use = how.in_use.contains(&id);
+        let names = catalog.names(&entry.digest);
+        let untagged = match by_name.as_ref().and_then(Descriptor::name) {
+            Some(name) => vec![name],
+            None if names.len() > 1 && !how.force => return Err(Error::ManyNames(text.to_owned())),
+            None => names.clone(),
+        };
+        let last = untagged.len() == names.len();
+        if last && in_use && (by_name.is_none() || !how.force) {
+            return Err(Error::InUse(text.to_owned()));
+        }
+        self.inner.update(|index| {
+            index.manifests.retain(|other| !other.name().is_some_and(|name| untagged.contains(&name)));
+            if last && in_use {
+                index.manifests.push(entry.named(None));
+            } else if last {
+                index.manifests.retain(|other| other.digest != entry.digest);
+            }
+        })?;
+        let freed = self.inner.sweep(how.in_use)?;
+        let images = if last && !in_use { vec![id] } else { Vec::new() };
+        Ok(Removed { untagged, images, freed })
+    }
+
+    /// Removes nameless images (with `all`, every image) that aren't in use, and content that nothing refers to.
+    pub fn prune(&self, all: bool, in_use: &[Digest]) -> Result<Removed, Error> {
+        let catalog = self.inner.catalog()?;
+        let mut removed = Removed::default();
+        let mut digests = HashSet::new();
+        for entry in &catalog.index.manifests {
+            let name = entry.name();
+            let id = self.inner.record(entry).map(|record| record.id);
+            // An image that can't even be read is of no use to any container.
+            let used = id.as_ref().is_ok_and(|id| in_use.contains(id));
+            if !used && (all || name.is_none()) {
+                digests.insert(entry.digest);
+                removed.untagged.extend(name);
+                removed.images.extend(id);
+            }
+        }
+        self.inner.update(|index| {
+            index.manifests.retain(|entry| !digests.contains(&entry.digest) || (!all && entry.name().is_some()));
+        })?;
+        removed.images.sort_unstable();
+        removed.images.dedup();
+        removed.freed = self.inner.sweep(in_use)?;
+        Ok(removed)
+    }
+}
+
+impl Inner {
+    /// Removes blobs and layers that the index doesn't lead to; the bytes of blobs freed. While anybody holds a lease nothing
+    /// is removed: the next sweep will.
+    fn sweep(&self, in_use: &[Digest]) -> Result<u64, Error> {
+        let _lease = match self.lease(FlockOperation::NonBlockingLockExclusive) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::WouldBlock => return Ok(0),
+            other => other?,
+        };
+        let mut blobs = HashSet::new();
+        let mut layers = HashSet::from([".lock".to_owned(), ".empty".to_owned(), host::tree_name()]);
+        for entry in &self.catalog()?.index.manifests {
+            self.mark(entry, &mut blobs, &mut layers);
+        }
+        self.blobs.sweep_aside()?;
+        let mut freed = 0;
+        for (digest, size) in self.blobs.all()? {
+            if !blobs.contains(&digest) {
+                self.blobs.remove(&digest)?;
+                freed += size;
+            }
+        }
+        let sweeping = || "clearing layers".to_owned();
+        let all = snapshot::open(&self.layers)?;
+        for entry in fs::read_dir(&self.layers).doing(sweeping)? {
+            let name = entry.doing(sweeping)?.file_name();
+            let text = name.to_string_lossy();
+            // An older tree of stack/host may be below a running container.
+            let kept = layers.contains(text.as_ref()) || (host::is_tree(&text) && !in_use.is_empty());
+            if !kept {
+                tree::remove(all.as_fd(), name.as_encoded_bytes()).doing(sweeping)?;
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Notes all that an entry leads to. What can't be read leads nowhere.
+    fn mark(&self, entry: &Descriptor, blobs: &mut HashSet<Digest>, layers: &mut HashSet<String>) {
+        blobs.insert(entry.digest);
+        if entry.is_index() {
+            let index: Index = self.json(&entry.digest, "image index").unwrap_or_default();
+            for manifest in index.manifests.iter().filter(|manifest| self.blobs.has(&manifest.digest)) {
+                self.mark(manifest, blobs, layers);
+            }
+            return;
+        }
+        if let Ok(record) = self.record(entry) {
+            blobs.extend([record.id, record.digest]);
+            blobs.extend(record.layers.iter().map(|layer| layer.digest));
+            layers.extend(chain(&record.config.rootfs.diff_ids).iter().map(Digest::hex));
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Reading a layer's archive in three stages that run at once: read and hash; decompress and hash; unpack.
+
+use std::io::{self, BufRead, Read};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use super::compression::{self, Compression};
+use super::digest::{Digest, Hasher};
+use super::error::Error;
+
+/// Bytes per piece handed from stage to stage, and how many may wait: what bounds memory.
+const PIECE: usize = 256 << 10;
+const WAITING: usize = 8;
+
+/// What is known of an archive that has been read to its end.
+#[derive(Debug)]
+pub(super) struct Archive {
+    /// Digest and size of the stream as it came.
+    pub(super) raw: (Digest, u64),
+    /// How it was compressed.
+    pub(super) compression: Compression,
+    /// Digest of the archive itself.
+    pub(super) diff_id: Digest,
+}
+
+/// Reads `source` to its end, gives what comes to `keep`, and what it holds to `make`.
+pub(super) fn read(
+    source: impl Read + Send,
+    keep: impl FnMut(&[u8]) -> io::Result<()> + Send,
+    make: impl FnOnce(&mut dyn BufRead) -> Result<(), Error>,
+) -> Result<Archive, Error> {
+    thread::scope(|scope| {
+        let (raw_out, raw_in) = sync_channel(WAITING);
+        let (plain_out, plain_in) = sync_channel(WAITING);
+        let first = scope.spawn(move || pump(source, keep, &raw_out));
+        let second = scope.spawn(move || {
+            let decoded = compression::decode(Pieces::new(raw_in));
+            match decoded {
+                Ok((compression, stream)) => pump(stream, |_| Ok(()), &plain_out).map(|digest| (compression, digest)),
+                Err(e) => {
+                    let _ = plain_out.send(Err(e));
+                    None
+                }
+            }
+        });
+        let mut plain = Pieces::new(plain_in);
+        let made = make(&mut plain).and_then(|()| {
+            let rest = io::copy(&mut plain, &mut io::sink());
+            rest.map(|_| ()).map_err(|source| Error::Io { what: "reading the layer's archive".to_owned(), source })
+        });
+        drop(plain);
+        let stopped = || Error::Unsupported {
+            what: "the layer's archive".to_owned(),
+            why: "reading it stopped early".to_owned(),
+        };
+        let (first, second) = (first.join(), second.join());
+        made?;
+        let raw = first.ok().flatten().ok_or_else(stopped)?;
+        let (compression, (diff_id, _)) = second.ok().flatten().ok_or_else(stopped)?;
+        Ok(Archive { raw, compression, diff_id })
+    })
+}
+
+/// Sends a stream on in pieces, hashing it. None when it failed, which the receiver has been told, or when that is gone.
+fn pump(
+    mut source: impl Read,
+    mut keep: impl FnMut(&[u8]) -> io::Result<()>,
+    out: &SyncSender<io::Result<Vec<u8>>>,
+) -> Option<(Digest, u64)> {
+    let mut hasher = Hasher::default();
+    loop {
+        let mut piece = Vec::with_capacity(PIECE);
+        let read = source.by_ref().take(PIECE as u64).read_to_end(&mut piece);
+        hasher.update(&piece);
+        if let Err(e) = read.and_then(|_| keep(&piece)) {
+            let _ = out.send(Err(e));
+            return None;
+        }
+        if piece.is_empty() {
+            return Some(hasher.finish());
+        }
+        out.send(Ok(piece)).ok()?;
+    }
+}
+
+/// A stream of pieces from another stage.
+#[derive(Debug)]
+struct Pieces {
+    from: Receiver<io::Result<Vec<u8>>>,
+    piece: Vec<u8>,
+    used: usize,
+}
+
+impl Pieces {
+    fn new(from: Receiver<io::Result<Vec<u8>>>) -> Pieces {
+        Pieces { from, piece: Vec::new(), used: 0 }
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.fill_buf()?;
+        let n = bytes.len().min(into.len());
+        into[..n].copy_from_slice(&bytes[..n]);
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.used == self.piece.len()
+            && let Ok(next) = self.from.recv()
+        {
+            self.piece = next?;
+            self.used = 0;
+        }
+        Ok(&self.piece[self.used..])
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.used += n;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_digests_and_all_bytes() {
+        let plain = vec![7; 3 << 20];
+        let raw = zstd::encode_all(plain.as_slice(), 1).unwrap();
+        let mut kept = Vec::new();
+        let keep = |bytes: &[u8]| {
+            kept.extend_from_slice(bytes);
+            Ok(())
+        };
+        let read = read(raw.as_slice(), keep, |stream| {
+            let mut first = [0; 10];
+            stream.read_exact(&mut first).unwrap();
+            assert_eq!(first, [7; 10]);
+            Ok(())
+        });
+        let read = read.unwrap();
+        assert_eq!((read.raw, read.diff_id), ((Digest::of(&raw), raw.len() as u64), Digest::of(&plain)));
+        assert_eq!(read.compression, Compression::Zstd);
+        assert_eq!(kept, raw);
+    }
+
+    #[test]
+    fn each_stage_can_fail() {
+        let full = |_: &[u8]| Err(io::ErrorKind::StorageFull.into());
+        assert!(read(&[1; 5 << 20][..], full, |_| Ok(())).is_err());
+        assert!(read(&[1; 5 << 20][..], |_| Ok(()), |_| Err(Error::BuiltIn("x"))).is_err());
+        assert!(read(&b"\x1f\x8bnonsense"[..], |_| Ok(()), |_| Ok(())).is_err());
+    }
+}

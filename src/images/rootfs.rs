@@ -1,0 +1,130 @@
+//! Root file systems: an overlay of an image's layers, mounted nowhere.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+};
+
+use super::error::{Doing as _, Error};
+use super::{Image, Rootfs, Store, Writable, host, snapshot};
+use crate::sys::mount;
+
+/// As many lower directories as overlay takes.
+const MAX_LAYERS: usize = 499;
+
+/// Longest value that the kernel takes for one option.
+const MAX_VALUE: usize = 255;
+
+impl Store {
+    /// Mounts an image's layers, read-only unless `writable`. Nothing appears in the host's mount table.
+    pub fn rootfs(&self, image: &Image, writable: Option<Writable<'_>>) -> Result<Rootfs, Error> {
+        let _lease = self.lease()?;
+        let layers = self.inner.snapshots(&image.layers)?;
+        if let Some(writable) = &writable {
+            snapshot::like_root(writable.upper, layers.last().map(PathBuf::as_path))?;
+        }
+        let mut lowers: Vec<PathBuf> = layers.into_iter().rev().collect();
+        // Overlay wants a lower directory with an upper one, and two without.
+        let fewest = if writable.is_some() { 1 } else { 2 };
+        for name in ["a", "b"] {
+            if lowers.len() < fewest {
+                lowers.push(self.empty_directory(name)?);
+            }
+        }
+        let mount = overlay(&lowers, writable.as_ref())?;
+        let binds = if image.host { host::binds()? } else { Vec::new() };
+        Ok(Rootfs { mount, binds })
+    }
+
+    fn empty_directory(&self, name: &str) -> Result<PathBuf, Error> {
+        let path = self.inner.layers.join(".empty").join(name);
+        fs::create_dir_all(&path).doing(|| "making an empty layer".to_owned())?;
+        Ok(path)
+    }
+}
+
+/// Mounts an overlay of directories, topmost first.
+fn overlay(lowers: &[PathBuf], writable: Option<&Writable<'_>>) -> Result<OwnedFd, Error> {
+    if lowers.len() > MAX_LAYERS {
+        return Err(Error::Unsupported {
+            what: "the image".to_owned(),
+            why: format!("it has {} layers, and overlay mounts at most {MAX_LAYERS}", lowers.len()),
+        });
+    }
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| match errno {
+        Errno::NODEV => Error::Unsupported {
+            what: "mounting a root file system".to_owned(),
+            why: "this kernel has no overlay; load it with `modprobe overlay`".to_owned(),
+        },
+        errno => Error::Io { what: "opening the overlay file system".to_owned(), source: errno.into() },
+    })?;
+    let opened = lowers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+    set_lowers(&context, lowers, &opened).map_err(|errno| failed(&context, "choosing layers", errno))?;
+
+    let mut held = Vec::new();
+    if let Some(writable) = writable {
+        for (key, path) in [("upperdir", writable.upper), ("workdir", writable.work)] {
+            held.push(open(path)?);
+            let value = value(path, held.last().map(|fd| fd.as_fd()));
+            fsconfig_set_string(&context, key, value.as_str()).map_err(|errno| failed(&context, key, errno))?;
+        }
+        if writable.volatile {
+            fsconfig_set_flag(&context, "volatile").map_err(|errno| failed(&context, "volatile", errno))?;
+        }
+    }
+    // With these off, an upper directory says all of what changed: a layer can be packed from it.
+    for key in ["redirect_dir", "metacopy", "index"] {
+        match fsconfig_set_string(&context, key, "off") {
+            // A kernel without the feature has it off.
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(errno) => return Err(failed(&context, key, errno)),
+        }
+    }
+    fsconfig_create(&context).map_err(|errno| failed(&context, "mounting", errno))?;
+    let attributes = if writable.is_some() { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_RDONLY };
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(|errno| failed(&context, "mounting", errno))
+}
+
+/// One by one, as kernels from 6.5 on take them without a limit; before, joined in one option.
+fn set_lowers(context: &OwnedFd, lowers: &[PathBuf], opened: &[OwnedFd]) -> Result<(), Errno> {
+    for (at, (path, fd)) in lowers.iter().zip(opened).enumerate() {
+        match fsconfig_set_string(context, "lowerdir+", value(path, Some(fd.as_fd())).as_str()) {
+            Err(Errno::INVAL) if at == 0 => {
+                let all: Vec<_> = opened.iter().map(|fd| short(fd.as_fd())).collect();
+                return fsconfig_set_string(context, "lowerdir", all.join(":"));
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn open(path: &Path) -> Result<OwnedFd, Error> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, path, flags, Mode::empty()).doing(|| format!("opening {}", path.display()))
+}
+
+/// A path as an option's value; where it is too long or no text, through its descriptor.
+fn value(path: &Path, fd: Option<BorrowedFd<'_>>) -> String {
+    match (path.to_str(), fd) {
+        (Some(text), _) if text.len() <= MAX_VALUE => text.to_owned(),
+        (_, Some(fd)) => short(fd),
+        (_, None) => path.to_string_lossy().into_owned(),
+    }
+}
+
+fn short(fd: BorrowedFd<'_>) -> String {
+    use std::os::fd::AsRawFd as _;
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// A mount error with what the kernel wrote into the context's log.
+fn failed(context: &OwnedFd, step: &str, errno: Errno) -> Error {
+    let source = mount::explain(context.as_fd(), errno.into());
+    Error::Io { what: format!("mounting the image's layers: {step}"), source }
+}

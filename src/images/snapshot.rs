@@ -1,0 +1,173 @@
+//! Snapshots: unpacked layers in `lib/layers`, each a directory named by its chain id.
+//!
+//! A layer is unpacked aside, under a lock that only those who want the same one wait for, and renamed into place when
+//! its diff id is right. What an interrupted process left aside is removed by the next that wants this layer.
+
+use std::io::BufReader;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use nix::fcntl::{FcntlArg, fcntl};
+use rustix::fs::{CWD, Mode, OFlags};
+
+use super::error::{Doing as _, Error};
+use super::store::Inner;
+use super::unpack::{self, Form};
+use super::{Digest, Layer, host, pipeline, tree};
+
+/// The chain ids of layers given by their diff ids, lowest first: what a layer is, on top of what it lies.
+pub(super) fn chain(diff_ids: &[Digest]) -> Vec<Digest> {
+    let mut chain: Vec<Digest> = Vec::with_capacity(diff_ids.len());
+    for diff_id in diff_ids {
+        chain.push(chain.last().map_or(*diff_id, |below| Digest::of(format!("{below} {diff_id}").as_bytes())));
+    }
+    chain
+}
+
+impl Inner {
+    /// Where a layer is when it is unpacked.
+    fn snapshot_path(&self, chain_id: &Digest) -> PathBuf {
+        self.layers.join(chain_id.hex())
+    }
+
+    /// Where a layer is, by its diff id and its chain id.
+    pub(super) fn layer_directory(&self, diff_id: &Digest, chain_id: &Digest) -> Result<PathBuf, Error> {
+        if host::is_layer(diff_id) { self.host_tree() } else { Ok(self.snapshot_path(chain_id)) }
+    }
+
+    /// The directories of an image's layers, lowest first, unpacking those that aren't yet.
+    pub(super) fn snapshots(&self, layers: &[Layer]) -> Result<Vec<PathBuf>, Error> {
+        let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id).collect();
+        let mut paths: Vec<PathBuf> = Vec::with_capacity(layers.len());
+        for (layer, chain_id) in layers.iter().zip(chain(&diff_ids)) {
+            let path = self.layer_directory(&layer.diff_id, &chain_id)?;
+            if !path.is_dir() {
+                self.unpack(layer, &chain_id, &paths)?;
+            }
+            paths.push(path);
+        }
+        Ok(paths)
+    }
+
+    fn unpack(&self, layer: &Layer, chain_id: &Digest, parents: &[PathBuf]) -> Result<(), Error> {
+        self.make_snapshot(&chain_id.hex(), |aside| {
+            let parents = parents.iter().rev().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+            let blob = BufReader::new(self.blobs.open_blob(&layer.digest)?);
+            let read = pipeline::read(
+                blob,
+                |_| Ok(()),
+                |archive| unpack::unpack(archive, aside.as_fd(), Form::Overlay, &parents),
+            )?;
+            let expect = |what: &str, wanted: Digest, found: Digest| match wanted == found {
+                true => Ok(()),
+                false => Err(Error::Mismatch { what: format!("{what} {}", layer.digest), wanted, found }),
+            };
+            expect("blob", layer.digest, read.raw.0)?;
+            expect("the archive in blob", layer.diff_id, read.diff_id)
+        })
+    }
+
+    /// Makes the directory `name` of `lib/layers` unless it is there; `fill` gets it while it is still aside.
+    pub(super) fn make_snapshot(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&OwnedFd) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let _lock = self.lock_snapshot(name)?;
+        let path = self.layers.join(name);
+        if path.is_dir() {
+            return Ok(());
+        }
+        let making = || format!("making layer directory {}", path.display());
+        let all = open(&self.layers)?;
+        let aside = Aside { all: &all, name: format!(".aside-{name}") };
+        aside.remove();
+        rustix::fs::mkdirat(&all, &aside.name, Mode::RWXU).doing(making)?;
+        let directory = open(&self.layers.join(&aside.name))?;
+        // Not the group-inheriting bit that a parent may hand on.
+        rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o755)).doing(making)?;
+        fill(&directory)?;
+        rustix::fs::renameat(&all, &aside.name, &all, name).doing(making)
+    }
+
+    /// Waits for whoever makes the same snapshot, and for nobody else: a lock on one byte of a file, chosen by the name.
+    pub(super) fn lock_snapshot(&self, name: &str) -> Result<OwnedFd, Error> {
+        let locking = || "locking the layers".to_owned();
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = rustix::fs::open(self.layers.join(".lock"), flags, Mode::RUSR | Mode::WUSR).doing(locking)?;
+        let [a, b, c, d, e, f, ..] = *Digest::of(name.as_bytes()).as_bytes();
+        let byte = libc::flock {
+            l_type: i16::try_from(libc::F_WRLCK).unwrap_or_default(),
+            l_whence: i16::try_from(libc::SEEK_SET).unwrap_or_default(),
+            l_start: i64::from_be_bytes([0, 0, a, b, c, d, e, f]),
+            l_len: 1,
+            l_pid: 0,
+        };
+        loop {
+            match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLKW(&byte)) {
+                Err(nix::errno::Errno::EINTR) => {}
+                other => return other.map(|_| file).doing(locking),
+            }
+        }
+    }
+
+    /// Moves an overlay's upper directory in as the snapshot of the layer made of it, where that is possible.
+    pub(super) fn adopt_upper(&self, chain_id: &Digest, upper: &Path, below: Option<&Path>) -> Result<(), Error> {
+        let name = chain_id.hex();
+        let _lock = self.lock_snapshot(&name)?;
+        let path = self.layers.join(&name);
+        if path.is_dir() {
+            return Ok(());
+        }
+        // The root of an upper directory is whatever its maker made; the image's is that of the layer below.
+        like_root(upper, below)?;
+        match fs::rename(upper, &path) {
+            Err(e) if e.kind() == std::io::ErrorKind::CrossesDevices => Ok(()),
+            other => other.doing(|| "moving an upper directory into the layers".to_owned()),
+        }
+    }
+}
+
+/// Gives a directory the owner and mode of the root of the layer below.
+pub(super) fn like_root(directory: &Path, below: Option<&Path>) -> Result<(), Error> {
+    let doing = || format!("setting the owner and mode of {}", directory.display());
+    let to = open(directory)?;
+    let (mode, uid, gid) = match below {
+        Some(below) => {
+            let stat = rustix::fs::fstat(open(below)?).doing(doing)?;
+            (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid)
+        }
+        None => (0o755, 0, 0),
+    };
+    let now = rustix::fs::fstat(&to).doing(doing)?;
+    if (now.st_mode & 0o7777, now.st_uid, now.st_gid) != (mode, uid, gid) {
+        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+        rustix::fs::fchown(&to, Some(uid), Some(gid)).doing(doing)?;
+        rustix::fs::fchmod(&to, Mode::from_raw_mode(mode)).doing(doing)?;
+    }
+    Ok(())
+}
+
+/// Opens a directory of the store.
+pub(super) fn open(path: &Path) -> Result<OwnedFd, Error> {
+    tree::open(CWD, path.as_os_str().as_encoded_bytes()).doing(|| format!("opening {}", path.display()))
+}
+
+/// A directory that is gone again unless it was renamed.
+struct Aside<'a> {
+    all: &'a OwnedFd,
+    name: String,
+}
+
+impl Aside<'_> {
+    fn remove(&self) {
+        let _ = tree::remove(self.all.as_fd(), self.name.as_bytes());
+    }
+}
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}

@@ -1,0 +1,50 @@
+//! Unpacking a layer's archive into a directory, through directory descriptors only.
+//!
+//! No name of the archive is ever handed to the kernel as a path that could lead outside: directories are entered one
+//! name at a time without following links, or by `openat2` within the root where the layer itself made a link. What is
+//! there already is replaced, never opened. Meanings chosen where the format leaves them open:
+//!
+//! * A whiteout hides what lower layers have and never what the same layer brings, wherever in the archive it stands.
+//! * A directory that no entry describes takes the lower layers' attributes, else root's with mode 755 and time 0.
+//! * A hard link to a name that only lower layers have becomes a copy.
+//! * Attributes kept: `user.*` (but overlay's), `security.capability` and POSIX access lists.
+
+mod limits;
+mod metadata;
+mod names;
+mod unpacker;
+
+pub(super) use metadata::is_kept;
+
+use std::io::BufRead;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use super::error::Error;
+use super::tar;
+
+/// How a layer is unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As a layer of an overlay: whiteouts become the marks that overlay knows, and device nodes are made.
+    Overlay,
+    /// Onto a plain directory: whiteouts remove what was there before, and device nodes are left out.
+    Plain,
+}
+
+/// Unpacks an archive into `root`, where `parents` are the layers below, topmost first. The archive is read to its end.
+pub(super) fn unpack(
+    archive: impl BufRead,
+    root: BorrowedFd<'_>,
+    form: Form,
+    parents: &[OwnedFd],
+) -> Result<(), Error> {
+    let mut reader = tar::Reader::new(archive);
+    let mut unpacker = unpacker::Unpacker::new(root, form, parents)?;
+    while let Some(entry) = reader.next()? {
+        unpacker.entry(&entry, &mut reader)?;
+    }
+    unpacker.finish()
+}
+
+#[cfg(test)]
+mod tests;

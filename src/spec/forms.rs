@@ -1,0 +1,448 @@
+//! Short forms made long: what is particular to single attributes.
+
+use super::canonical::Canon;
+use super::diagnostic::Kind;
+use super::node::{Entry, Map, Node, Trail, Value};
+use super::ports::{self, PortError};
+use super::schema::{self, Missing, Object, Shape};
+use super::volumes::{self, ShortVolume};
+use super::words;
+
+impl Canon<'_, '_> {
+    /// A command line as text or list.
+    pub(crate) fn command(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
+        let Some(text) = node.as_str() else { return self.list(node, &Shape::Str, trail) };
+        match words::split(text) {
+            Ok(words) => {
+                let words = words.into_iter().map(|word| Node::str(word, node.span)).collect();
+                Some(Node::new(Value::List(words), node.span))
+            }
+            Err(problem) => self.bad(node.span, trail, problem),
+        }
+    }
+
+    pub(crate) fn health_test(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
+        let span = node.span;
+        if node.as_str().is_some() {
+            return Some(Node::new(Value::List(vec![Node::str("CMD-SHELL", span), node]), span));
+        }
+        let node = self.list(node, &Shape::Str, trail)?;
+        let first = node.as_list().and_then(<[Node]>::first).and_then(Node::as_str);
+        match first {
+            Some("CMD" | "CMD-SHELL" | "NONE") | None => Some(node),
+            Some(other) => {
+                let message = format!("{trail} must begin with CMD, CMD-SHELL or NONE, not `{other}`");
+                self.session.error_hint(Kind::Value, span, message, "or give the command as one string");
+                None
+            }
+        }
+    }
+
+    /// A mapping, or a list of `key=value`.
+    pub(crate) fn mapping(
+        &mut self,
+        node: Node,
+        missing: Missing,
+        item: &'static Shape,
+        trail: &Trail<'_>,
+    ) -> Option<Node> {
+        let span = node.span;
+        let entries: Vec<(String, Entry)> = match node.value {
+            Value::Map(map) => map.into_iter().collect(),
+            Value::List(list) => self.pairs(list, trail),
+            _ => return self.mismatch(&node, trail, "a mapping or a list of `KEY=value`"),
+        };
+        let mut out = Map::with_capacity(entries.len());
+        for (name, Entry { key, node }) in entries {
+            if name.is_empty() || name.contains(['\0', '\n']) || name.ends_with(char::is_whitespace) {
+                self.session.error(Kind::Value, key, format!("`{name}` cannot be a name in {trail}"));
+                continue;
+            }
+            let node = match node.is_null() && !node.is_reset() && missing == Missing::Empty {
+                true => Node::str("", node.span),
+                false => node,
+            };
+            if let Some(node) = self.walk(node, item, &Trail::Key(trail, &name)) {
+                out.insert(name, Entry { key, node });
+            }
+        }
+        Some(Node::new(Value::Map(out), span))
+    }
+
+    fn pairs(&mut self, list: Vec<Node>, trail: &Trail<'_>) -> Vec<(String, Entry)> {
+        let mut pairs = Vec::with_capacity(list.len());
+        for (index, node) in list.into_iter().enumerate().filter(|(_, node)| !node.is_reset()) {
+            let span = node.span;
+            let Some(node) = self.string(node, &Trail::Index(trail, index)) else { continue };
+            let text = node.as_str().unwrap_or_default();
+            let (name, value) = match text.split_once('=') {
+                Some((name, value)) => (name, Value::Str(value.to_owned())),
+                None => (text, Value::Null),
+            };
+            pairs.push((name.to_owned(), Entry { key: span, node: Node::new(value, span) }));
+        }
+        pairs
+    }
+
+    pub(crate) fn text_map(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
+        if node.as_map().is_none() {
+            return self.mismatch(&node, trail, "a mapping");
+        }
+        self.mapping(node, Missing::Empty, &Shape::Text, trail)
+    }
+
+    /// `extra_hosts`: a sorted list of `name=address`.
+    pub(crate) fn hosts(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
+        let span = node.span;
+        let mut hosts: Vec<(String, Node)> = Vec::new();
+        match node.value {
+            Value::Map(map) => {
+                for (name, Entry { node, .. }) in map {
+                    let node = self.walk(node, &Shape::StrOrList(&Shape::Str), &Trail::Key(trail, &name))?;
+                    let Value::List(addresses) = node.value else { continue };
+                    hosts.extend(addresses.into_iter().map(|address| (name.clone(), address)));
+                }
+            }
+            Value::List(_) => {
+                let Value::List(list) = self.list(node, &Shape::Str, trail)?.value else { return None };
+                for node in list {
+                    let text = node.as_str().unwrap_or_default();
+                    let Some((name, addresses)) = text.split_once('=').or_else(|| text.split_once(':')) else {
+                        let message = format!("`{text}` lacks an address; the form is `name=address`");
+                        return self.bad(node.span, trail, message);
+                    };
+                    let addresses =
+                        addresses.split(',').map(|address| (name.to_owned(), Node::str(address, node.span)));
+                    hosts.extend(addresses);
+                }
+            }
+            _ => return self.mismatch(&node, trail, "a mapping or a list of `name=address`"),
+        }
+        let mut out = Vec::with_capacity(hosts.len());
+        for (name, node) in hosts {
+            if name.is_empty() || name.contains([':', '=']) || name.contains(char::is_whitespace) {
+                return self.bad(node.span, trail, format!("`{name}` cannot be a host name"));
+            }
+            let address = node.as_str().unwrap_or_default();
+            let address = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+            out.push(Node::str(format!("{name}={address}"), node.span));
+        }
+        out.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
+        Some(Node::new(Value::List(out), span))
+    }
+
+    pub(crate) fn depends_on(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
+        let listed = node.as_list().is_some();
+        let mut node = self.names(node, trail)?;
+        if let (true, Some(map)) = (listed, node.as_map_mut()) {
+            for entry in map.values_mut() {
+                let span = entry.key;
+                let started = Node::str("service_started", span);
+                entry.node = Node::map([("condition", started), ("required", Node::bool(true, span))], span);
+            }
+        }
+        self.map_of(node, &schema::DEPENDENCY_SHAPE, trail)
+    }
+
+    /// A top-level resource, `external: {name: x}` brought to its new form.
+    pub(crate) fn resource(&mut self, node: Node, object: &'static Object, trail: &Trail<'_>) -> Option<Node> {
+        let mut node = self.object(node, object, trail)?;
+        let Some(map) = node.as_map_mut() else { return Some(node) };
+        if let Some(Entry { node: external, key }) = map.get("external").cloned()
+            && !external.is_reset()
+        {
+            let trail = Trail::Key(trail, "external");
+            let external = match &external.value {
+                Value::Map(inner) => {
+                    if let Some(unknown) = inner.iter().find(|(name, _)| *name != "name" && !name.starts_with("x-")) {
+                        let message = format!("unknown attribute `{}` in {trail}", unknown.0);
+                        self.session.error_hint(Kind::UnknownKey, unknown.1.key, message, "known here: name");
+                        return None;
+                    }
+                    if let Some(named) = inner.get("name") {
+                        let named_node = self.string(named.node.clone(), &Trail::Key(&trail, "name"))?;
+                        if map.get("name").is_some_and(|own| own.node.as_str() != named_node.as_str()) {
+                            return self.bad(named.key, &trail, "the name differs from `name`; keep only `name`");
+                        }
+                        map.insert("name".into(), Entry { key: named.key, node: named_node });
+                    }
+                    Node { value: Value::Bool(true), ..external }
+                }
+                _ => self.walk(external, &Shape::Bool, &trail)?,
+            };
+            map.insert("external".into(), Entry { key, node: external });
+        }
+        let bind =
+            |key: &str, value: &str| map.get("driver_opts").and_then(|opts| opts.node.get_str(key)) == Some(value);
+        let local = map.get("driver").is_some_and(|driver| driver.node.as_str() == Some("local"));
+        if local
+            && bind("o", "bind")
+            && let Some(options) = map.get_mut("driver_opts").and_then(|options| options.node.as_map_mut())
+            && let Some(device) = options.get_mut("device")
+        {
+            device.node = self.path(std::mem::take(&mut device.node));
+        }
+        Some(node)
+    }
+
+    pub(crate) fn ports(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
+        let Value::List(list) = node.value else { return self.mismatch(&node, trail, "a list") };
+        let mut out = Vec::with_capacity(list.len());
+        for (index, node) in list.into_iter().enumerate().filter(|(_, node)| !node.is_reset()) {
+            let trail = &Trail::Index(trail, index);
+            match &node.value {
+                _ if self.is_template(&node) => out.push(node),
+                Value::Map(_) => {
+                    let port = self.object(node, &schema::PORT, trail);
+                    out.extend(port.and_then(|port| self.long_port(port, trail)));
+                }
+                Value::Int(..) | Value::Str(_) => {
+                    let text = node.scalar_text().unwrap_or_default();
+                    match ports::parse(&text) {
+                        Ok(ports) => out.extend(ports.into_iter().map(|port| {
+                            let text = |text: String| Node::str(text, node.span);
+                            let mut entries = vec![("mode", text("ingress".into()))];
+                            entries.extend(port.host_ip.map(|ip| ("host_ip", text(ip))));
+                            entries.push(("target", Node::int(port.target.into(), node.span)));
+                            entries.extend(port.published.map(|published| ("published", text(published))));
+                            entries.push(("protocol", text(port.protocol)));
+                            Node::map(entries, node.span)
+                        })),
+                        Err(error) => self.port_error(&node, error, trail),
+                    }
+                }
+                _ => {
+                    self.mismatch::<Node>(&node, trail, "a port such as `\"8080:80\"` or a mapping");
+                }
+            }
+        }
+        Some(Node { value: Value::List(out), ..node })
+    }
+
+    fn port_error(&mut self, node: &Node, error: PortError, trail: &Trail<'_>) {
+        self.bad::<Node>(node.span, trail, error);
+    }
+
+    fn long_port(&mut self, mut port: Node, trail: &Trail<'_>) -> Option<Node> {
+        let span = port.span;
+        for key in ["mode", "protocol"] {
+            let default = if key == "mode" { "ingress" } else { "tcp" };
+            port.set_default(key, Node::str(default, span));
+        }
+        if let Some(published) = port.get("published").filter(|node| !self.is_template(node)).cloned()
+            && let Some(text) = published.as_str().filter(|text| !text.is_empty())
+            && let Err(error) = ports::published(text)
+        {
+            return self.bad(published.span, trail, error);
+        }
+        if let Some(ip) = port.get("host_ip").filter(|node| !self.is_template(node)).cloned()
+            && let Some(text) = ip.as_str()
+            && text.parse::<std::net::IpAddr>().is_err()
+        {
+            return self.bad(ip.span, trail, PortError::Address(text.into()));
+        }
+        let protocol = port.get("protocol").cloned().unwrap_or_default();
+        if let Some(Err(error)) = protocol.as_str().filter(|_| !self.is_template(&protocol)).map(ports::protocol) {
+            return self.bad(protocol.span, trail, error);
+        }
+        Some(port)
+    }
+
+    pub(crate) fn volumes(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
+        let Value::List(list) = node.value else { return self.mismatch(&node, trail, "a list") };
+        let mut out = Vec::with_capacity(list.len());
+        for (index, node) in list.into_iter().enumerate().filter(|(_, node)| !node.is_reset()) {
+            let trail = &Trail::Index(trail, index);
+            match &node.value {
+                Value::Str(text) => match volumes::parse(text) {
+                    Ok(volume) => out.push(self.short_volume(volume, &node)),
+                    Err(_) if self.is_template(&node) => out.push(node),
+                    Err(error) => {
+                        self.bad::<Node>(node.span, trail, error);
+                    }
+                },
+                Value::Map(_) => {
+                    let mount = self.object(node, &schema::MOUNT, trail);
+                    out.extend(mount.and_then(|mount| self.long_volume(mount, trail)));
+                }
+                _ => {
+                    self.mismatch::<Node>(&node, trail, "a mount such as `./data:/data` or a mapping");
+                }
+            }
+        }
+        Some(Node { value: Value::List(out), ..node })
+    }
+
+    fn short_volume(&mut self, volume: ShortVolume, node: &Node) -> Node {
+        let span = node.span;
+        let text = |text: &str| Node::str(text, span);
+        if !volume.unknown.is_empty() {
+            let message = format!("unknown mount option `{}` is ignored", volume.unknown.join(","));
+            let diagnostic = self.session.warning_at(Kind::Value, span, message);
+            let hint = "known: ro, rw, nocopy, z, Z, [r]private, [r]shared, [r]slave";
+            self.session.report(diagnostic.hint(hint));
+        }
+        let bind = volume.is_bind();
+        let mut entries = vec![("type", text(if bind { "bind" } else { "volume" }))];
+        if let Some(source) = &volume.source {
+            let source = text(source);
+            entries.push(("source", if bind { self.bind_source(source) } else { source }));
+        }
+        entries.push(("target", text(&volume.target)));
+        if volume.read_only {
+            entries.push(("read_only", Node::bool(true, span)));
+        }
+        let mut bind_options: Vec<(&'static str, Node)> = Vec::new();
+        bind_options.extend(volume.propagation.as_deref().map(|propagation| ("propagation", text(propagation))));
+        bind_options.extend(volume.selinux.as_deref().map(|selinux| ("selinux", text(selinux))));
+        if bind || !bind_options.is_empty() {
+            entries.push(("bind", Node::map(bind_options, span)));
+        }
+        if !bind || volume.nocopy {
+            let nocopy = volume.nocopy.then(|| ("nocopy", Node::bool(true, span)));
+            entries.push(("volume", Node::map(nocopy, span)));
+        }
+        Node::map(entries, span)
+    }
+
+    /// The host path of a bind mount: absolute, a path of Windows left alone.
+    fn bind_source(&mut self, source: Node) -> Node {
+        match source.as_str() {
+            Some(path) if volumes::is_windows(path) => {
+                let message = format!("`{path}` is a path of Windows; this host has no drives");
+                let diagnostic = self.session.warning_at(Kind::Value, source.span, message);
+                self.session.report(diagnostic.hint("use a path such as `./data`"));
+                source
+            }
+            Some(path) if path.starts_with('/') => source,
+            _ => self.path(source),
+        }
+    }
+
+    fn long_volume(&mut self, mut mount: Node, trail: &Trail<'_>) -> Option<Node> {
+        let span = mount.span;
+        let kind = mount.get_str("type").unwrap_or_default().to_owned();
+        let map = mount.as_map_mut()?;
+        if kind == "bind" {
+            let Some(source) =
+                map.get_mut("source").filter(|source| source.node.as_str().is_some_and(|text| !text.is_empty()))
+            else {
+                return self.bad(span, trail, "a bind mount needs a `source`");
+            };
+            source.node = self.bind_source(std::mem::take(&mut source.node));
+        }
+        if let Some(target) = map.get_mut("target")
+            && let Some(text) = target.node.as_str()
+        {
+            target.node = Node::str(volumes::clean(text), target.node.span);
+        }
+        Some(mount)
+    }
+
+    pub(crate) fn devices(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
+        let Value::List(list) = node.value else { return self.mismatch(&node, trail, "a list") };
+        let mut out = Vec::with_capacity(list.len());
+        for (index, node) in list.into_iter().enumerate().filter(|(_, node)| !node.is_reset()) {
+            let trail = &Trail::Index(trail, index);
+            let span = node.span;
+            let Some(text) = node.as_str().map(str::to_owned) else {
+                let Some(mut device) = self.object(node, &schema::DEVICE, trail) else { continue };
+                let source = device.get("source").cloned().unwrap_or_default();
+                device.set_default("target", source);
+                device.set_default("permissions", Node::str("rwm", span));
+                out.push(device);
+                continue;
+            };
+            let parts: Vec<&str> = text.split(':').collect();
+            let (source, target, permissions) = match parts.as_slice() {
+                [source] => (*source, *source, "rwm"),
+                [source, target] => (*source, *target, "rwm"),
+                [source, target, permissions] => (*source, *target, *permissions),
+                _ => {
+                    self.bad::<Node>(span, trail, "the form of a device is source[:target[:permissions]]");
+                    continue;
+                }
+            };
+            let text = |text: &str| Node::str(text, span);
+            let entries = [("source", text(source)), ("target", text(target)), ("permissions", text(permissions))];
+            out.push(Node::map(entries, span));
+        }
+        Some(Node { value: Value::List(out), ..node })
+    }
+
+    pub(crate) fn file_mounts(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
+        self.list(node, &schema::FILE_MOUNT_SHAPE, trail)
+    }
+
+    pub(crate) fn env_files(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
+        let span = node.span;
+        let node = if node.as_list().is_some() { node } else { Node::new(Value::List(vec![node]), span) };
+        self.list(node, &schema::ENV_FILE_SHAPE, trail)
+    }
+
+    pub(crate) fn gpus(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
+        let span = node.span;
+        match node.as_str() {
+            Some("all") => {
+                let all = Node::map([("count", Node::int(-1, span))], span);
+                Some(Node::new(Value::List(vec![all]), span))
+            }
+            Some(other) => self.bad(span, trail, format!("`{other}` is not possible; write `all` or a list")),
+            None => self.list(node, &schema::GPU_SHAPE, trail),
+        }
+    }
+
+    pub(crate) fn count(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
+        match node.as_str() {
+            Some("all") => Some(Node::int(-1, node.span)),
+            _ => self.integer(node, -1, i64::MAX, trail),
+        }
+    }
+
+    /// `build.ssh`: a list of `default` and `id=path`.
+    pub(crate) fn ssh(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
+        let span = node.span;
+        let node = self.mapping(node, Missing::Outside, &Shape::Text, trail)?;
+        let Value::Map(map) = node.value else { return None };
+        let mut out = Vec::with_capacity(map.len());
+        for (id, Entry { node, .. }) in map {
+            let path = node.as_str().filter(|path| !path.is_empty()).map(|path| Node::str(path, node.span));
+            if path.is_none() && id != "default" {
+                return self.bad(node.span, trail, format!("ssh key `{id}` needs a path; the form is `id=path`"));
+            }
+            let path = path.map(|path| self.path(path));
+            let path = path.as_ref().and_then(Node::as_str);
+            out.push(Node::str(path.map_or_else(|| id.clone(), |path| format!("{id}={path}")), span));
+        }
+        Some(Node::new(Value::List(out), span))
+    }
+
+    pub(crate) fn ulimits(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
+        let Value::Map(map) = node.value else { return self.mismatch(&node, trail, "a mapping") };
+        let mut out = Map::with_capacity(map.len());
+        for (name, Entry { key, node }) in map {
+            let trail = &Trail::Key(trail, &name);
+            let limit = match node.value {
+                Value::Map(_) => self.object(node, &schema::ULIMIT, trail),
+                _ if node.is_reset() || node.is_null() => Some(node),
+                _ => self.integer(node, -1, i64::MAX, trail),
+            };
+            if let Some(node) = limit {
+                out.insert(name, Entry { key, node });
+            }
+        }
+        Some(Node { value: Value::Map(out), ..node })
+    }
+
+    /// `provider.options`: a mapping to lists of strings.
+    pub(crate) fn provider_options(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
+        let Value::Map(map) = node.value else { return self.mismatch(&node, trail, "a mapping") };
+        let mut out = Map::with_capacity(map.len());
+        for (name, Entry { key, node }) in map {
+            if let Some(node) = self.walk(node, &Shape::StrOrList(&Shape::Text), &Trail::Key(trail, &name)) {
+                out.insert(name, Entry { key, node });
+            }
+        }
+        Some(Node { value: Value::Map(out), ..node })
+    }
+}

@@ -1,0 +1,89 @@
+//! What the Compose Specification knows and `stack` does not do yet: one list, shrinking.
+
+use super::diagnostic::{Diagnostic, Kind};
+use super::node::{Node, Value};
+use super::session::Session;
+
+/// What ignoring an attribute costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cost {
+    /// A convenience; the stack runs without it.
+    Convenience,
+    /// Isolation, a limit or data: the stack must not start without it.
+    Safety,
+}
+
+use Cost::{Convenience, Safety};
+
+/// Attributes by path, `*` for any name or list item.
+const UNSUPPORTED: &[(&str, Cost)] = &[
+    ("services.*.blkio_config", Safety),
+    ("services.*.cpu_count", Convenience),
+    ("services.*.cpu_percent", Convenience),
+    ("services.*.cpu_rt_period", Convenience),
+    ("services.*.cpu_rt_runtime", Convenience),
+    ("services.*.credential_spec", Convenience),
+    ("services.*.develop", Convenience),
+    ("services.*.external_links", Convenience),
+    ("services.*.gpus", Convenience),
+    ("services.*.isolation", Convenience),
+    ("services.*.models", Convenience),
+    ("services.*.pre_start", Safety),
+    ("services.*.provider", Safety),
+    ("services.*.storage_opt", Safety),
+    ("services.*.use_api_socket", Convenience),
+    ("services.*.volumes_from", Safety),
+    ("services.*.deploy.endpoint_mode", Convenience),
+    ("services.*.deploy.placement", Convenience),
+    ("services.*.deploy.rollback_config", Convenience),
+    ("services.*.deploy.update_config", Convenience),
+    ("services.*.deploy.resources.reservations.devices", Convenience),
+    ("services.*.deploy.resources.reservations.generic_resources", Convenience),
+    ("services.*.build.cache_from", Convenience),
+    ("services.*.build.cache_to", Convenience),
+    ("services.*.build.isolation", Convenience),
+    ("services.*.build.provenance", Convenience),
+    ("services.*.build.sbom", Convenience),
+    ("services.*.build.ssh", Convenience),
+    ("services.*.networks.*.link_local_ips", Convenience),
+    ("services.*.device_cgroup_rules", Convenience),
+    ("services.*.userns_mode", Safety),
+    ("services.*.cgroup_parent", Safety),
+];
+
+/// Warns about every attribute that is not honoured. The errors that come back hold for starting the stack, not for
+/// printing it.
+pub(crate) fn check(session: &mut Session<'_>, tree: &Node) -> Vec<Diagnostic> {
+    let mut refusals = Vec::new();
+    for (path, cost) in UNSUPPORTED {
+        let parts: Vec<&str> = path.split('.').collect();
+        visit(tree, &parts, &mut Vec::new(), &mut |at, node| {
+            if at.last() == Some(&"userns_mode") && node.as_str() == Some("host") {
+                return;
+            }
+            let place = tree.locate_key(at);
+            let name = at.join(".");
+            let warning = format!("{name} is not supported yet and has no effect");
+            let warning = session.warning_at(Kind::Unsupported, place, warning);
+            session.report(warning);
+            if *cost == Cost::Safety {
+                let message =
+                    format!("{name} is not supported yet, and starting without it would not be what the file says");
+                let refusal = session.error_at(Kind::Unsupported, place, message);
+                refusals.push(refusal.hint("remove it if the stack can do without"));
+            }
+        });
+    }
+    refusals
+}
+
+/// Calls `found` with the path of everything that matches `pattern`.
+fn visit<'n>(node: &'n Node, pattern: &[&'n str], at: &mut Vec<&'n str>, found: &mut dyn FnMut(&[&str], &'n Node)) {
+    let Some((first, rest)) = pattern.split_first() else { return found(at, node) };
+    let Value::Map(map) = &node.value else { return };
+    for (name, entry) in map.iter().filter(|(name, _)| *first == "*" || name == first) {
+        at.push(name);
+        visit(&entry.node, rest, at, found);
+        at.pop();
+    }
+}
