@@ -173,6 +173,7 @@ impl<'a, 'd> Layout<'a, 'd> {
                 None => decided.containers.get(name).map_or(&[], Vec::as_slice),
             };
             let cause = Cause::Dependency { service: dependency.clone() };
+            self.finally.entry(name).or_insert_with(|| kept.iter().map(|container| reference(container)).collect());
             for container in kept.iter().filter(|container| container.state.is_up()) {
                 touched.insert(name);
                 let Some(stop) = self.builder.stop(container, &cause) else { continue };
@@ -275,9 +276,6 @@ impl<'a, 'd> Layout<'a, 'd> {
 
     /// The step that waits for a goal, unless that is reached already.
     fn wait(&mut self, service: &'d str, goal: Goal, required: bool) -> Option<StepId> {
-        if !self.decided.scope.contains(service) {
-            return None;
-        }
         if let Some(&wait) = self.waits.get(&(service, goal, required)) {
             return Some(wait);
         }
