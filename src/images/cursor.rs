@@ -49,7 +49,8 @@ impl From<Errno> for Blocked {
     }
 }
 
-/// Every level down to here keeps its descriptor; below, one in as many levels does.
+/// Levels down to here may keep their descriptors; below, one in as many levels does. Names of so many levels usually fit
+/// into one path.
 const KEPT: usize = 32;
 
 /// As in the kernel.
@@ -78,27 +79,51 @@ impl<'a> Cursor<'a> {
         let shared = self.levels.iter().zip(path).take_while(|(level, name)| level.name == **name).count();
         self.levels.truncate(shared);
         self.reopen()?;
-        for depth in shared..path.len() {
-            let name = path[depth];
-            let (fd, linked) = match rustix::fs::openat(self.here(), name, STEP, Mode::empty()) {
-                Ok(fd) => (fd, false),
-                Err(Errno::NOENT) if missing == Missing::Make => {
-                    rustix::fs::mkdirat(self.here(), name, Mode::RWXU)?;
-                    made(depth);
-                    (rustix::fs::openat(self.here(), name, STEP, Mode::empty())?, false)
+        let (mut depth, mut quick) = (shared, true);
+        while depth < path.len() {
+            let end = path.len().min((depth / KEPT + 1) * KEPT);
+            quick = quick && end - depth > 1;
+            if quick && let Ok(fd) = below(self.here(), &path[depth..end]) {
+                for name in &path[depth..end - 1] {
+                    self.push(name, None, false);
                 }
-                Err(Errno::NOENT) => return Err(Blocked::Missing),
-                Err(Errno::NOTDIR | Errno::LOOP) => self.other(path, depth, missing, &mut made)?,
-                Err(errno) => return Err(errno.into()),
-            };
-            self.push(name, fd, linked);
+                self.push(path[end - 1], Some(fd), false);
+                depth = end;
+                continue;
+            }
+            quick = false;
+            let (fd, linked) = self.step(path, depth, missing, &mut made)?;
+            self.push(path[depth], Some(fd), linked);
+            depth += 1;
         }
         Ok(self.here())
     }
 
+    /// One level down: into a directory, making it where it is missing, or through a link.
+    fn step(
+        &self,
+        path: &[&[u8]],
+        depth: usize,
+        missing: Missing,
+        made: &mut impl FnMut(usize),
+    ) -> Result<(OwnedFd, bool), Blocked> {
+        let (here, name) = (self.here(), path[depth]);
+        match rustix::fs::openat(here, name, STEP, Mode::empty()) {
+            Ok(fd) => Ok((fd, false)),
+            Err(Errno::NOENT) if missing == Missing::Make => {
+                rustix::fs::mkdirat(here, name, Mode::RWXU)?;
+                made(depth);
+                Ok((rustix::fs::openat(here, name, STEP, Mode::empty())?, false))
+            }
+            Err(Errno::NOENT) => Err(Blocked::Missing),
+            Err(Errno::NOTDIR | Errno::LOOP) => self.other(path, depth, missing, made),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// The name is there but is no directory: a link into the root, or one of our own whiteouts, or a mistake.
     fn other(
-        &mut self,
+        &self,
         path: &[&[u8]],
         depth: usize,
         missing: Missing,
@@ -139,32 +164,44 @@ impl<'a> Cursor<'a> {
         self.levels.last().and_then(|level| level.fd.as_ref()).map_or(self.root, AsFd::as_fd)
     }
 
-    fn push(&mut self, name: &[u8], fd: OwnedFd, linked: bool) {
-        let above = self.levels.len().wrapping_sub(1);
-        if let Some(level) = self.levels.last_mut()
-            && above >= KEPT
-            && above % KEPT != 0
-            && !level.linked
+    fn push(&mut self, name: &[u8], fd: Option<OwnedFd>, linked: bool) {
+        let depth = self.levels.len();
+        if let Some(above) = self.levels.last_mut()
+            && depth > KEPT
+            && depth % KEPT != 0
+            && !above.linked
         {
-            level.fd = None;
+            above.fd = None;
         }
-        self.levels.push(Level { name: name.to_vec(), fd: Some(fd), linked });
+        self.levels.push(Level { name: name.to_vec(), fd, linked });
     }
 
     /// Opens the last level again if its descriptor wasn't kept.
     fn reopen(&mut self) -> Result<(), Errno> {
-        let Some(kept) = self.levels.iter().rposition(|level| level.fd.is_some()) else {
-            return if self.levels.is_empty() { Ok(()) } else { Err(Errno::STALE) };
-        };
-        for depth in kept + 1..self.levels.len() {
-            let above = self.levels[depth - 1].fd.as_ref().map_or(self.root, AsFd::as_fd);
-            let fd = rustix::fs::openat(above, self.levels[depth].name.as_slice(), STEP, Mode::empty())?;
-            if depth - 1 > kept {
-                self.levels[depth - 1].fd = None;
-            }
-            self.levels[depth].fd = Some(fd);
+        let kept = self.levels.iter().rposition(|level| level.fd.is_some());
+        let start = kept.map_or(0, |kept| kept + 1);
+        if start == self.levels.len() {
+            return Ok(());
+        }
+        let from = kept.and_then(|kept| self.levels[kept].fd.as_ref()).map_or(self.root, AsFd::as_fd);
+        let names: Vec<&[u8]> = self.levels[start..].iter().map(|level| level.name.as_slice()).collect();
+        let fd = below(from, &names)?;
+        if let Some(level) = self.levels.last_mut() {
+            level.fd = Some(fd);
         }
         Ok(())
+    }
+}
+
+/// Goes down several directories in one call; fails where one of them is missing or is no directory.
+fn below(from: BorrowedFd<'_>, names: &[&[u8]]) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    match rustix::fs::openat2(from, names.join(&b'/'), STEP, Mode::empty(), resolve) {
+        Err(Errno::NAMETOOLONG) if names.len() > 1 => {
+            let (first, second) = names.split_at(names.len() / 2);
+            below(below(from, first)?.as_fd(), second)
+        }
+        other => other,
     }
 }
 

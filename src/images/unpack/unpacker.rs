@@ -143,7 +143,11 @@ impl<'a> Unpacker<'a> {
             self.directories.insert(path.clone(), Some(Metadata::of(entry)));
         }
         if self.form == Form::Plain {
-            self.own.insert(path);
+            // A directory that was there before is this layer's as well once it holds something of it.
+            let mut depth = parts.len();
+            while depth > 0 && self.own.insert(parts[..depth].join(&b'/')) {
+                depth -= 1;
+            }
         }
         Ok(())
     }
@@ -159,13 +163,9 @@ impl<'a> Unpacker<'a> {
 
     /// Enters a directory of the layer, making what is missing on the way.
     fn enter(&mut self, path: &[&[u8]]) -> Result<BorrowedFd<'_>, Blocked> {
-        let (directories, own, form) = (&mut self.directories, &mut self.own, self.form);
+        let directories = &mut self.directories;
         self.here.enter(path, Missing::Make, |depth| {
-            let made = path[..=depth].join(&b'/');
-            directories.entry(made.clone()).or_insert(None);
-            if form == Form::Plain {
-                own.insert(made);
-            }
+            directories.entry(path[..=depth].join(&b'/')).or_insert(None);
         })
     }
 
