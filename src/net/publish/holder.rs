@@ -28,15 +28,19 @@ pub(super) fn find(address: IpAddr, port: u16, protocol: Protocol) -> Option<Hol
 
 fn describe(pid: i32, process: &Path) -> Holder {
     let arguments = fs::read(process.join("cmdline")).unwrap_or_default();
-    let mut words = arguments.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-    let ours = words.by_ref().any(|word| word == "__supervisor" || word == "__shim");
-    if ours && words.by_ref().any(|word| word == "--project") {
-        if let Some(project) = words.next() {
-            return Holder::Stack { project: project.into_owned() };
-        }
+    if let Some(project) = project(&arguments) {
+        return Holder::Stack { project };
     }
     let comm = fs::read_to_string(process.join("comm")).unwrap_or_default();
     Holder::Process { pid, comm: comm.trim().to_owned() }
+}
+
+/// The project of a supervisor (`__supervisor PROJECT …`) or shim (`__shim RUN_DIR …`), by its arguments.
+fn project(arguments: &[u8]) -> Option<String> {
+    let words: Vec<_> = arguments.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    let after = |hidden: &str| words.get(words.iter().position(|word| word == hidden)? + 1);
+    let supervised = after("__supervisor").map(|project| project.to_string());
+    supervised.or_else(|| Some(Path::new(after("__shim")?.as_ref()).file_name()?.to_string_lossy().into_owned()))
 }
 
 /// Sockets of the current namespace in the way, by inode.
@@ -73,6 +77,13 @@ fn parse_address(hex: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processes_of_a_stack_name_it() {
+        assert_eq!(project(b"/proc/self/fd/9\0__supervisor\0shop\0/root\0").as_deref(), Some("shop"));
+        assert_eq!(project(b"stack\0__shim\0/run/stack/shop\0").as_deref(), Some("shop"));
+        assert_eq!(project(b"nginx\0-g\0daemon off;\0"), None);
+    }
 
     #[test]
     fn lines_of_the_kernel_are_read() {
