@@ -299,7 +299,10 @@ impl Canon<'_, '_> {
         let text = match &node.value {
             Value::Int(value, _) if !text_only => value.to_string(),
             Value::Str(text) => text.clone(),
-            Value::Float(_, text) if !text_only => text.to_string(),
+            Value::Float(value, text) if !text_only && value.fract() == 0.0 => text.to_string(),
+            Value::Float(_, text) => {
+                return self.bad(node.span, trail, format!("`{text}` is no whole number of bytes"));
+            }
             _ if text_only => return self.mismatch(&node, trail, "a string"),
             _ => return self.mismatch(&node, trail, "a size such as `64m`"),
         };

@@ -182,7 +182,7 @@ impl Search<'_, '_> {
             return Some([base].into_iter().chain(extra).collect());
         }
         let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
-        let message = format!("no stack file in {} or any directory above", directory.display());
+        let message = format!("no configuration file: no stack file in {} or any directory above", directory.display());
         let hint = format!("looked for {}; name another one with -f", names.join(", "));
         self.session.report(Diagnostic::error(Kind::File, message).hint(hint));
         None

@@ -33,7 +33,10 @@ impl Assembler<'_, '_> {
         let Some(service) = services.get_mut(name) else { return };
         let Some(extends) = service.node.as_map_mut().and_then(|map| map.shift_remove("extends")) else { return };
         let span = extends.node.span;
-        let Some(wanted) = extends.node.get_str("service").map(str::to_owned) else { return };
+        let Some(wanted) = extends.node.get_str("service").map(str::to_owned) else {
+            let message = format!("services.{name}.extends lacks `service`");
+            return self.session.error(Kind::Shape, extends.key, message);
+        };
         chain.push((path.to_owned(), name.to_owned(), span));
         let base = match extends.node.get_str("file") {
             Some(file) => self.foreign_service(file, &wanted, extends.node.locate(&["file"]), scope, chain),

@@ -5,6 +5,7 @@ use super::diagnostic::Kind;
 use super::node::{Entry, Map, Node, Trail, Value};
 use super::ports::{self, PortError};
 use super::schema::{self, Missing, Object, Shape};
+use super::source::Span;
 use super::volumes::{self, ShortVolume};
 use super::words;
 
@@ -282,6 +283,7 @@ impl Canon<'_, '_> {
             let hint = "known: ro, rw, nocopy, z, Z, [r]private, [r]shared, [r]slave";
             self.session.report(diagnostic.hint(hint));
         }
+        self.mount_target(&volume.target, span);
         let bind = volume.is_bind();
         let mut entries = vec![("type", text(if bind { "bind" } else { "volume" }))];
         if let Some(source) = &volume.source {
@@ -305,13 +307,21 @@ impl Canon<'_, '_> {
         Node::map(entries, span)
     }
 
+    /// A mount needs an absolute place in the container.
+    fn mount_target(&mut self, target: &str, span: Span) {
+        if !target.starts_with('/') && !(self.session.options.no_interpolate && target.contains('$')) {
+            let message = format!("`{target}` is no absolute path of a container");
+            let hint = "a volume's name has at least two letters; a path in the container begins with `/`";
+            self.session.refuse(Kind::Value, span, &message, hint);
+        }
+    }
+
     /// The host path of a bind mount: absolute, a path of Windows left alone.
     fn bind_source(&mut self, source: Node) -> Node {
         match source.as_str() {
             Some(path) if volumes::is_windows(path) => {
                 let message = format!("`{path}` is a path of Windows; this host has no drives");
-                let diagnostic = self.session.warning_at(Kind::Value, source.span, message);
-                self.session.report(diagnostic.hint("use a path such as `./data`"));
+                self.session.refuse(Kind::Value, source.span, &message, "use a path such as `./data`");
                 source
             }
             Some(path) if path.starts_with('/') => source,
@@ -335,6 +345,9 @@ impl Canon<'_, '_> {
             && let Some(text) = target.node.as_str()
         {
             target.node = Node::str(volumes::clean(text), target.node.span);
+        }
+        if let (Some(target), false) = (mount.get("target").cloned(), kind == "npipe") {
+            self.mount_target(target.as_str().unwrap_or_default(), target.span);
         }
         Some(mount)
     }

@@ -78,7 +78,7 @@ pub struct Loaded {
     /// Warnings, in the order of their places.
     pub warnings: Vec<Diagnostic>,
     /// Errors that hold for starting the stack, not for printing it: attributes that are not honoured yet and whose
-    /// absence would weaken isolation, limits or data.
+    /// absence would weaken isolation, limits or data, and values that no container can have.
     pub refusals: Vec<Diagnostic>,
     /// Where it came from.
     pub source: Source,
@@ -105,8 +105,10 @@ pub fn load(request: &LoadRequest, loader: &dyn Loader) -> Result<Loaded, Diagno
     let home = request.environment.get("HOME").filter(|home| home.starts_with('/')).map(PathBuf::from);
     let mut session = Session::new(loader, request.options, home);
     let loaded = run(request, &mut session);
+    let refusals = std::mem::take(&mut session.refusals);
     let warnings = session.finish()?;
     let mut loaded = loaded.unwrap_or_default();
+    loaded.refusals = refusals;
     loaded.warnings = request.warnings.iter().cloned().chain(warnings).collect();
     Ok(loaded)
 }
@@ -131,14 +133,14 @@ fn run(request: &LoadRequest, session: &mut Session<'_>) -> Option<Loaded> {
     if session.has_errors() {
         return None;
     }
-    let refusals = unsupported::check(session, &tree);
+    unsupported::check(session, &tree);
     let source = Source {
         working_dir: request.working_dir.clone(),
         files: request.files.clone(),
         env_files: request.env_files.clone(),
     };
     let json = tree.to_json();
-    let mut loaded = Loaded { source, refusals, environment: (*environment).clone(), ..Loaded::default() };
+    let mut loaded = Loaded { source, environment: (*environment).clone(), ..Loaded::default() };
     if request.options.no_interpolate {
         loaded.tree = named(json, &name);
         return Some(loaded);
@@ -219,14 +221,18 @@ fn own_name(request: &LoadRequest, files: &[Parsed], session: &mut Session<'_>) 
     else {
         return Some(None);
     };
-    let text = node.as_str().unwrap_or_default();
+    let (text, span) = (node.as_str().unwrap_or_default(), node.span);
+    let literal = !text.contains('$');
     let lookup = |name: &str| request.environment.get(name).cloned();
     let Ok(text) = interpolate::substitute(text, &lookup, &mut BTreeSet::new()) else { return Some(None) };
+    if text.is_empty() && !literal {
+        return Some(None);
+    }
     let name = name::normalize(&text);
     let foreign = |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-' | '.');
     if name.is_empty() || text.contains(foreign) || text.starts_with('-') || text.len() > 128 {
         let message = format!("`{text}` cannot be a project name");
-        session.error_hint(Kind::Value, node.span, message, "use lower-case letters, digits, `-` and `_`");
+        session.error_hint(Kind::Value, span, message, "use lower-case letters, digits, `-` and `_`");
         return None;
     }
     Some(Some(name))

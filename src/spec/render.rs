@@ -39,7 +39,7 @@ fn always_printed(value: &mut Value) {
         for key in ["command", "entrypoint"] {
             service.entry(key).or_insert(Value::Null);
         }
-        let watches = service.get_mut("develop").and_then(|develop| develop["watch"].as_array_mut());
+        let watches = service.get_mut("develop").and_then(|develop| develop.get_mut("watch")?.as_array_mut());
         for watch in watches.into_iter().flatten().filter_map(Value::as_object_mut) {
             watch.entry("exec").or_insert_with(|| json!({ "command": null }));
         }

@@ -19,6 +19,8 @@ pub(crate) struct Session<'a> {
     pub(crate) home: Option<PathBuf>,
     /// Files pulled in by `include` and `extends`.
     pub(crate) pulled: usize,
+    /// Errors that hold for starting the stack, not for printing it.
+    pub(crate) refusals: Vec<Diagnostic>,
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
 }
@@ -26,7 +28,16 @@ pub(crate) struct Session<'a> {
 impl<'a> Session<'a> {
     pub(crate) fn new(loader: &'a dyn Loader, options: Options, home: Option<PathBuf>) -> Self {
         let sources = Sources::default();
-        Self { loader, options, sources, home, pulled: 0, errors: Vec::new(), warnings: Vec::new() }
+        Self {
+            loader,
+            options,
+            sources,
+            home,
+            pulled: 0,
+            refusals: Vec::new(),
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        }
     }
 
     /// Reports `diagnostic`. The same complaint about the same place counts once.
@@ -60,6 +71,15 @@ impl<'a> Session<'a> {
     pub(crate) fn error_hint(&mut self, kind: Kind, span: Span, message: impl AsRef<str>, hint: impl AsRef<str>) {
         let diagnostic = self.error_at(kind, span, message).hint(hint);
         self.report(diagnostic);
+    }
+
+    /// Warns about `span` and keeps the stack from being started.
+    pub(crate) fn refuse(&mut self, kind: Kind, span: Span, message: &str, hint: &str) {
+        let warning = self.warning_at(kind, span, message).hint(hint);
+        self.report(warning);
+        if self.refusals.len() < limits::ERRORS {
+            self.refusals.push(self.error_at(kind, span, message).hint(hint));
+        }
     }
 
     pub(crate) fn has_errors(&self) -> bool {
@@ -98,7 +118,7 @@ impl<'a> Session<'a> {
             ));
         }
         let bytes = self.loader.read(path, limit).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => fail(format!("{why} {shown} does not exist")),
+            io::ErrorKind::NotFound => fail(format!("{why} {shown}: no such file")),
             io::ErrorKind::FileTooLarge => {
                 Box::new(Diagnostic::error(Kind::Limit, format!("{why} {shown} is larger than {} KiB", limit >> 10)))
             }

@@ -29,6 +29,9 @@ pub enum UnitError {
     /// Negative.
     #[error("`{0}` is negative")]
     Negative(String),
+    /// Below the smallest unit.
+    #[error("`{0}` is below one nanosecond")]
+    TooSmall(String),
     /// More than can be counted.
     #[error("`{0}` is too large")]
     TooLarge(String),
@@ -77,6 +80,9 @@ impl FromStr for Span {
             let part = scaled(number, scale).ok_or_else(bad)?;
             total = total.checked_add(part).ok_or_else(|| UnitError::TooLarge(text.into()))?;
             rest = tail;
+        }
+        if total == 0 && text.contains(|c: char| matches!(c, '1'..='9')) {
+            return Err(UnitError::TooSmall(text.into()));
         }
         let nanos = i64::try_from(total).map_err(|_| UnitError::TooLarge(text.into()))?;
         Ok(Self(Duration::from_nanos(nanos.unsigned_abs())))
@@ -238,7 +244,7 @@ mod tests {
     #[test]
     fn bad_durations_say_what_to_write() {
         assert!(span("10").contains("write `10s`"));
-        for text in ["", "s", "1 s", "1.5.5s", "1e9s", "NaN", "-1s", "9999999999999h"] {
+        for text in ["", "s", "1 s", "1.5.5s", "1e9s", "NaN", "-1s", "9999999999999h", "0.0000000001ns"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
     }

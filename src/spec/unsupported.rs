@@ -1,6 +1,6 @@
 //! What the Compose Specification knows and `stack` does not do yet: one list, shrinking.
 
-use super::diagnostic::{Diagnostic, Kind};
+use super::diagnostic::Kind;
 use super::node::{Node, Value};
 use super::session::Session;
 
@@ -51,30 +51,28 @@ const UNSUPPORTED: &[(&str, Cost)] = &[
     ("services.*.cgroup_parent", Safety),
 ];
 
-/// Warns about every attribute that is not honoured. The errors that come back hold for starting the stack, not for
-/// printing it.
-pub(crate) fn check(session: &mut Session<'_>, tree: &Node) -> Vec<Diagnostic> {
-    let mut refusals = Vec::new();
+/// Warns about every attribute that is not honoured; those whose absence costs safety keep the stack from being started.
+pub(crate) fn check(session: &mut Session<'_>, tree: &Node) {
     for (path, cost) in UNSUPPORTED {
         let parts: Vec<&str> = path.split('.').collect();
         visit(tree, &parts, &mut Vec::new(), &mut |at, node| {
             if at.last() == Some(&"userns_mode") && node.as_str() == Some("host") {
                 return;
             }
-            let place = tree.locate_key(at);
-            let name = at.join(".");
-            let warning = format!("{name} is not supported yet and has no effect");
-            let warning = session.warning_at(Kind::Unsupported, place, warning);
-            session.report(warning);
-            if *cost == Cost::Safety {
-                let message =
-                    format!("{name} is not supported yet, and starting without it would not be what the file says");
-                let refusal = session.error_at(Kind::Unsupported, place, message);
-                refusals.push(refusal.hint("remove it if the stack can do without"));
+            let (place, name) = (tree.locate_key(at), at.join("."));
+            match cost {
+                Cost::Convenience => {
+                    let message = format!("{name} is not supported yet and has no effect");
+                    let warning = session.warning_at(Kind::Unsupported, place, message);
+                    session.report(warning);
+                }
+                Cost::Safety => {
+                    let message = format!("{name} is not supported yet, and the stack cannot start without its effect");
+                    session.refuse(Kind::Unsupported, place, &message, "remove it if the stack can do without");
+                }
             }
         });
     }
-    refusals
 }
 
 /// Calls `found` with the path of everything that matches `pattern`.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::diagnostic::Kind;
 use super::model::{MountKind, Service};
 use super::validate::Check;
+use super::words;
 
 type Problem = Option<String>;
 
@@ -44,9 +45,76 @@ pub(crate) fn check(check: &mut Check<'_, '_, '_>) {
         }
     }
     maps(check, service);
+    capabilities(check, service);
     mounts(check, service);
     watches(check, service);
     requests(check, service);
+}
+
+/// Capabilities of Linux 6.18, without their prefix.
+const CAPABILITIES: [&str; 42] = [
+    "ALL",
+    "AUDIT_CONTROL",
+    "AUDIT_READ",
+    "AUDIT_WRITE",
+    "BLOCK_SUSPEND",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "KILL",
+    "LEASE",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_RAW",
+    "PERFMON",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYSLOG",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_CHROOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "WAKE_ALARM",
+];
+
+/// A capability that the kernel does not know can be printed, but not given.
+fn capabilities(check: &mut Check<'_, '_, '_>, service: &Service) {
+    for (attribute, names) in [("cap_add", &service.cap_add), ("cap_drop", &service.cap_drop)] {
+        for (index, name) in names.iter().enumerate() {
+            let upper = name.to_ascii_uppercase();
+            let plain = upper.strip_prefix("CAP_").unwrap_or(&upper);
+            if !CAPABILITIES.contains(&plain) {
+                let span = check.tree.locate(&["services", check.name, attribute, &index.to_string()]);
+                let hint = words::suggest(plain, CAPABILITIES).unwrap_or_else(|| "see capabilities(7)".into());
+                check.session.refuse(
+                    Kind::Value,
+                    span,
+                    &format!("{attribute}: there is no capability `{name}`"),
+                    &hint,
+                );
+            }
+        }
+    }
 }
 
 fn maps(check: &mut Check<'_, '_, '_>, service: &Service) {
@@ -151,10 +219,7 @@ fn image(text: &str) -> Problem {
         }
         _ => (None, name),
     };
-    let host_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
-    if host.is_some_and(|host| {
-        host.is_empty() || !host.chars().all(host_char) || host.starts_with(['.', '-']) || host.ends_with(':')
-    }) {
+    if host.is_some_and(|host| !registry(host)) {
         return bad("the registry is no host name");
     }
     let component = |part: &str| {
@@ -172,6 +237,17 @@ fn image(text: &str) -> Problem {
         true => None,
         false => bad("a repository name consists of lower-case letters, digits and separators"),
     }
+}
+
+/// `host[:port]`.
+fn registry(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (text, "0"),
+    };
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+    let named = !host.is_empty() && host.chars().all(inner) && !host.starts_with(['.', '-']) && !host.contains("..");
+    named && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// `name|uid[:group|gid]`.
@@ -242,6 +318,9 @@ fn plain_word(text: &str) -> Problem {
 /// `service:x`, `container:x` or a mode.
 fn namespace(text: &str) -> Problem {
     let name = text.strip_prefix("container:").or_else(|| text.strip_prefix("service:")).unwrap_or(text);
+    if name.is_empty() {
+        return None;
+    }
     container_name(name).map(|_| format!("`{text}` is unknown; possible: host, service:<name>, container:<name>"))
 }
 

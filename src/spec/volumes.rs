@@ -36,7 +36,7 @@ pub(crate) fn parse(text: &str) -> Result<ShortVolume, VolumeError> {
     if text.is_empty() {
         return Err(VolumeError::Empty);
     }
-    if text.len() <= 2 {
+    if text.len() <= 2 && !text.contains(':') {
         return Ok(ShortVolume { target: text.to_owned(), ..ShortVolume::default() });
     }
     let parts = split(text);
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn refusals() {
-        for text in ["", ":/data", "/a:/b:ro:x", "/ab:"] {
+        for text in ["", ":", "::", ":/data", "/a:/b:ro:x", "/ab:"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }
