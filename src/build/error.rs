@@ -86,6 +86,20 @@ pub enum Error {
         /// The end of its output.
         tail: String,
     },
+    /// The image store refused something.
+    #[error(transparent)]
+    Images(#[from] crate::images::Error),
+    /// A RUN step could not be started or watched.
+    #[error("{}", render_start(.place, .source))]
+    Start {
+        /// The RUN instruction.
+        place: Place,
+        /// Why.
+        source: crate::runtime::Error,
+    },
+    /// The network of RUN steps could not be made or removed.
+    #[error("the network of RUN steps: {0}")]
+    Net(#[from] crate::net::Error),
     /// A file of the build's own could not be read or written.
     #[error("{action} {}: {source}", .path.display())]
     Io {
@@ -143,4 +157,8 @@ fn render_failed(place: &Place, command: &str, code: i32, tail: &str) -> String 
         "{text}{}:{}: RUN failed with exit code {code}\n  {:>4} | {}\n  command: {first}\n  hint: {hint}",
         place.file, place.line, place.line, place.text
     )
+}
+
+fn render_start(place: &Place, source: &crate::runtime::Error) -> String {
+    format!("{}:{}: the step can't be run: {source}\n  {:>4} | {}", place.file, place.line, place.line, place.text)
 }

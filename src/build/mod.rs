@@ -4,17 +4,42 @@
 //! into keyword, flags and words, `parse` gives them meaning. The builder then keeps the stages that the target needs,
 //! and runs their instructions one by one against the image store.
 
+mod archive;
 mod builder;
+mod cache;
+mod chmod;
+#[cfg(test)]
+mod corpus;
 mod error;
 mod event;
 mod expand;
+mod flags;
+mod glob;
+mod ignore;
 mod instruction;
 mod lines;
+mod mount;
+mod mounts;
+mod network;
+mod parse;
 mod pattern;
+mod place;
 mod request;
+mod run;
+mod runner;
+mod scope;
+mod scratch;
+mod source;
+mod stage;
+mod state;
 mod statement;
+mod stubs;
+mod transfer;
+mod tree;
+mod users;
 
 pub use builder::build;
 pub use error::{Error, Place, Problem};
 pub use event::{BuildEvent, Stream};
+pub use parse::Dockerfile;
 pub use request::{BuildRequest, ContextSource, Network, Pull, Secret};
