@@ -105,6 +105,26 @@ pub(crate) enum Verb {
     Pause(verb::lifecycle::Pause),
     /// Let frozen processes go on
     Unpause(verb::lifecycle::Unpause),
+    /// Create containers without starting them
+    Create(Box<verb::create::Create>),
+    /// Set how many containers services have
+    Scale(verb::create::Scale),
+    /// Wait until services end; return the last one's exit code
+    Wait(verb::wait::Wait),
+    /// Run a command in a running container
+    Exec(verb::exec::Exec),
+    /// Run a one-off command in a new container of a service
+    Run(Box<verb::run::Run>),
+    /// Be in front of a service's process: see what it writes, type what it reads
+    Attach(verb::attach::Attach),
+    /// List the processes in containers
+    Top(verb::top::Top),
+    /// Follow what happens to the stack's containers
+    Events(verb::events::Events),
+    /// Build the images of services
+    Build(verb::build::Build),
+    /// List the images that the stack's containers were made from
+    Images(verb::images::Images),
     /// Remove stopped containers
     Rm(verb::lifecycle::Rm),
     /// Print where a service's port is published

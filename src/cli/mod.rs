@@ -3,6 +3,7 @@
 //! * `args` parses the command line, `help` arranges `--help`.
 //! * `project` loads the stack file or finds the project's name; each file in `verb` is one verb.
 //! * `prepare` and `builder` see to the images before `session` asks a supervisor for something and shows its events.
+//! * `process` is in front of a process in a container, whose input and outputs `streams` carries.
 //! * `attached` is `up` in the foreground; `prefix` prints log lines; `interrupt` and `terminal` are the user's side.
 //! * `ui` decides where colours go; `table`, `template` and `time` shape data, `progress` shows steps.
 //! * `error` is the one place where errors become text and exit codes.
@@ -17,10 +18,12 @@ mod help;
 mod interrupt;
 mod prefix;
 mod prepare;
+mod process;
 mod progress;
 mod project;
 mod select;
 mod session;
+mod streams;
 mod table;
 mod template;
 mod terminal;
@@ -64,6 +67,16 @@ fn run(cli: Cli) -> Outcome {
         Verb::Pause(verb) => block_on(verb.run(&context)),
         Verb::Unpause(verb) => block_on(verb.run(&context)),
         Verb::Rm(verb) => block_on(verb.run(&context)),
+        Verb::Create(verb) => block_on(verb.run(&context)),
+        Verb::Scale(verb) => block_on(verb.run(&context)),
+        Verb::Wait(verb) => block_on(verb.run(&context)),
+        Verb::Exec(verb) => block_on(verb.run(&context)),
+        Verb::Run(verb) => block_on(verb.run(&context)),
+        Verb::Attach(verb) => block_on(verb.run(&context)),
+        Verb::Top(verb) => verb.run(&context),
+        Verb::Events(verb) => block_on(verb.run(&context)),
+        Verb::Build(verb) => block_on(verb.run(&context)),
+        Verb::Images(verb) => verb.run(&context),
         Verb::Port(verb) => verb.run(&context),
         Verb::Config(verb) => verb.run(&context),
         Verb::Image(verb) => verb.run(&context),

@@ -42,13 +42,12 @@ pub(crate) async fn reply(client: &Client) -> Result<(Reply, Vec<OwnedFd>), Erro
 
 /// Shows events until the request is carried out.
 pub(crate) async fn follow(client: &Client, progress: &mut Progress) -> Result<i32, Error> {
-    let mut code = 0;
     loop {
         tokio::select! {
             next = reply(client) => match next?.0 {
                 Reply::Event(event) => progress.event(&event)?,
-                Reply::Exited { code: exit } => code = exit,
-                Reply::Done => return Ok(code),
+                Reply::Exited { code } => return Ok(code),
+                Reply::Done => return Ok(0),
                 Reply::Failed(failure) => return Err(failure.into()),
                 Reply::Accepted | Reply::Started { .. } | Reply::Text(_) => {}
             },

@@ -1,12 +1,21 @@
-//! One file per verb: its flags and what it does.
+//! One file per verb, or per family of verbs: its flags and what it does.
 
+pub(crate) mod attach;
+pub(crate) mod build;
 pub(crate) mod config;
+pub(crate) mod create;
 pub(crate) mod down;
+pub(crate) mod events;
+pub(crate) mod exec;
 pub(crate) mod image;
+pub(crate) mod images;
 pub(crate) mod lifecycle;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod port;
 pub(crate) mod ps;
+pub(crate) mod run;
+pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod version;
+pub(crate) mod wait;

@@ -62,7 +62,7 @@ pub(crate) struct Changes {
     renew_anon_volumes: bool,
     /// Leave what the services depend on alone
     #[arg(long)]
-    no_deps: bool,
+    pub(super) no_deps: bool,
     /// Run that many containers of a service; repeatable
     #[arg(long, value_name = "SERVICE=N")]
     scale: Vec<String>,
