@@ -85,7 +85,7 @@ pub fn unpack_archive(tar: impl Read + Send, into: &Path) -> Result<(), Error> {
 }
 
 /// Reads an archive to its end: what is wrong with its form is found before it is stored.
-fn scan(archive: &mut dyn BufRead) -> Result<(), Error> {
+pub(super) fn scan(archive: &mut dyn BufRead) -> Result<(), Error> {
     let mut reader = tar::Reader::new(archive);
     while reader.next()?.is_some() {}
     Ok(())

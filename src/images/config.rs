@@ -1,5 +1,7 @@
 //! An image's configuration, as Docker writes it: the OCI fields and those that OCI lacks (health check, shell, on-build).
 
+#![expect(clippy::zero_sized_map_values, reason = "the documents write sets so")]
+
 use std::collections::BTreeMap;
 
 use indexmap::IndexMap;

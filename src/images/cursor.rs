@@ -168,7 +168,7 @@ impl<'a> Cursor<'a> {
         let depth = self.levels.len();
         if let Some(above) = self.levels.last_mut()
             && depth > KEPT
-            && depth % KEPT != 0
+            && !depth.is_multiple_of(KEPT)
             && !above.linked
         {
             above.fd = None;

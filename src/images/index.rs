@@ -112,6 +112,14 @@ impl Descriptor {
         named
     }
 
+    /// The same under a name, as both kinds of readers look for it.
+    pub(super) fn named_for_all(&self, name: &Reference) -> Descriptor {
+        let mut named = self.named(Some(name));
+        named.annotations.insert(CONTAINERD_NAME.to_owned(), name.to_string());
+        named.annotations.insert(NAME.to_owned(), name.tag().unwrap_or("latest").to_owned());
+        named
+    }
+
     /// Notes what lists show.
     pub(super) fn note(&mut self, id: Digest, created: Option<Timestamp>, size: u64) {
         self.annotations.insert(ID.to_owned(), id.to_string());

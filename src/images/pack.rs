@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::cursor::{Blocked, Cursor, Missing};
 use super::error::{Error, printable};
-use super::tar::{Entry, Kind, Time, Writer};
+use super::tar::{Entry, Kind, Time, Writer, Xattrs};
 use super::tree;
 use super::unpack::is_kept;
 
@@ -119,7 +119,7 @@ impl<W: Write> Packer<'_, W> {
                 return Ok(Vec::new());
             }
             FileType::Symlink => {
-                entry.kind = Kind::Symlink(rustix::fs::readlinkat(parent, *name, Vec::new())?.into_bytes())
+                entry.kind = Kind::Symlink(rustix::fs::readlinkat(parent, *name, Vec::new())?.into_bytes());
             }
             FileType::Fifo => entry.kind = Kind::Fifo,
             FileType::CharacterDevice => {
@@ -205,12 +205,12 @@ fn is_opaque(directory: BorrowedFd<'_>) -> bool {
     matches!(rustix::fs::fgetxattr(directory, tree::OPAQUE, &mut value), Ok(1) if value[0] == b'y')
 }
 
-fn kept(xattrs: &[(Vec<u8>, Vec<u8>)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn kept(xattrs: &[(Vec<u8>, Vec<u8>)]) -> Xattrs {
     xattrs.iter().filter(|(name, _)| is_kept(name)).cloned().collect()
 }
 
 /// All extended attributes, sorted by name.
-pub(super) fn xattrs(of: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+pub(super) fn xattrs(of: BorrowedFd<'_>) -> Result<Xattrs, Errno> {
     let len = match rustix::fs::flistxattr_query(of) {
         Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
         other => other?,

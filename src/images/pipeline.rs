@@ -151,8 +151,8 @@ mod tests {
     #[test]
     fn each_stage_can_fail() {
         let full = |_: &[u8]| Err(io::ErrorKind::StorageFull.into());
-        assert!(read(&[1; 5 << 20][..], full, |_| Ok(())).is_err());
-        assert!(read(&[1; 5 << 20][..], |_| Ok(()), |_| Err(Error::BuiltIn("x"))).is_err());
+        assert!(read(vec![1; 5 << 20].as_slice(), full, |_| Ok(())).is_err());
+        assert!(read(vec![1; 5 << 20].as_slice(), |_| Ok(()), |_| Err(Error::BuiltIn("x"))).is_err());
         assert!(read(&b"\x1f\x8bnonsense"[..], |_| Ok(()), |_| Ok(())).is_err());
     }
 }

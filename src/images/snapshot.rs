@@ -59,9 +59,11 @@ impl Inner {
                 |_| Ok(()),
                 |archive| unpack::unpack(archive, aside.as_fd(), Form::Overlay, &parents),
             )?;
-            let expect = |what: &str, wanted: Digest, found: Digest| match wanted == found {
-                true => Ok(()),
-                false => Err(Error::Mismatch { what: format!("{what} {}", layer.digest), wanted, found }),
+            let expect = |what: &str, wanted: Digest, found: Digest| {
+                if wanted == found {
+                    return Ok(());
+                }
+                Err(Error::Mismatch { what: format!("{what} {}", layer.digest), wanted, found })
             };
             expect("blob", layer.digest, read.raw.0)?;
             expect("the archive in blob", layer.diff_id, read.diff_id)
@@ -96,11 +98,12 @@ impl Inner {
         let locking = || "locking the layers".to_owned();
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rustix::fs::open(self.layers.join(".lock"), flags, Mode::RUSR | Mode::WUSR).doing(locking)?;
-        let [a, b, c, d, e, f, ..] = *Digest::of(name.as_bytes()).as_bytes();
+        let hash = Digest::of(name.as_bytes());
+        let place = hash.as_bytes()[..4].iter().fold(0, |place, &byte| place << 8 | i64::from(byte));
         let byte = libc::flock {
             l_type: i16::try_from(libc::F_WRLCK).unwrap_or_default(),
             l_whence: i16::try_from(libc::SEEK_SET).unwrap_or_default(),
-            l_start: i64::from_be_bytes([0, 0, a, b, c, d, e, f]),
+            l_start: place,
             l_len: 1,
             l_pid: 0,
         };

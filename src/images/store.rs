@@ -14,7 +14,7 @@ use super::blobs::Blobs;
 use super::error::{Doing as _, Error};
 use super::host;
 use super::index::{Catalog, Descriptor, Index, Manifest};
-use super::{Digest, Image, ImageConfig, Layer, Listed, Reference};
+use super::{DiffIds, Digest, Image, ImageConfig, Layer, Listed, Reference};
 use crate::sys::file::{Lock, write_atomic};
 
 /// The image store below a state directory. Cheap to clone.
@@ -105,12 +105,11 @@ impl Store {
         let mut rows = Vec::with_capacity(catalog.index.manifests.len());
         for entry in &catalog.index.manifests {
             let name = entry.name();
-            let (id, created, size) = match entry.noted() {
-                Some(noted) => noted,
-                None => {
-                    let record = self.inner.record(entry)?;
-                    (record.id, record.config.created, record.size())
-                }
+            let (id, created, size) = if let Some(noted) = entry.noted() {
+                noted
+            } else {
+                let record = self.inner.record(entry)?;
+                (record.id, record.config.created, record.size())
             };
             rows.push(Listed { name, id, digest: entry.digest, created, size });
         }
@@ -137,9 +136,8 @@ impl Store {
     /// Stores an image of layers that are in the store. Its diff ids are set from `layers`. Names move from other images.
     pub fn put_image(&self, config: &ImageConfig, layers: &[Layer], tags: &[Reference]) -> Result<Image, Error> {
         let _lease = self.lease()?;
-        let mut config = config.clone();
-        config.rootfs.kind = "layers".to_owned();
-        config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
+        let diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
+        let config = ImageConfig { rootfs: DiffIds { diff_ids, ..DiffIds::default() }, ..config.clone() };
         let document = serde_json::to_vec(&config);
         self.put_config(
             &document.map_err(|source| Error::Json { what: "the configuration".to_owned(), source })?,

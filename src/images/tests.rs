@@ -239,7 +239,7 @@ fn a_failed_unpack_leaves_nothing_and_says_why() {
     let (directory, store) = store();
     let bad = archive(&[("ok", "x"), ("../out", "y")]);
     let layer = store.add_layer_from_tar(bad.as_slice()).unwrap();
-    let image = store.put_image(&ImageConfig::scratch(), &[layer.clone()], &[]).unwrap();
+    let image = store.put_image(&ImageConfig::scratch(), std::slice::from_ref(&layer), &[]).unwrap();
     let error = store.rootfs(&image, None).unwrap_err().to_string();
     assert!(error.contains("../out") && error.contains("leads out"), "{error}");
     let forged =

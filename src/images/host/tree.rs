@@ -82,7 +82,7 @@ pub(in crate::images) fn name() -> String {
     for path in taken.chain(others).chain(merged).chain(BUNDLES.map(str::to_owned)) {
         let stamp = fs::symlink_metadata(&path)
             .map(|file| format!("{} {} {}.{}", file.ino(), file.size(), file.mtime(), file.mtime_nsec()));
-        inputs += &format!("{path} {}\n", stamp.unwrap_or_default());
+        inputs.extend([path.as_str(), " ", &stamp.unwrap_or_default(), "\n"]);
     }
     format!("{PREFIX}{}", Digest::of(inputs.as_bytes()).hex())
 }

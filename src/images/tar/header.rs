@@ -11,8 +11,8 @@ pub(super) struct Header {
 type Why = &'static str;
 
 impl Header {
-    pub(super) fn read(block: [u8; BLOCK]) -> Result<Header, Why> {
-        let header = Header { block };
+    pub(super) fn read(block: &[u8; BLOCK]) -> Result<Header, Why> {
+        let header = Header { block: *block };
         let stored = number(header.field(148, 8)).map_err(|_| "its header checksum is no number")?;
         let others = || block[..148].iter().chain(&block[156..]);
         let unsigned: i128 = others().map(|&b| i128::from(b)).sum::<i128>() + 8 * 32;

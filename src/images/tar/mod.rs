@@ -17,6 +17,9 @@ pub(crate) use writer::Writer;
 /// Archives are made of blocks of this size.
 pub(crate) const BLOCK: usize = 512;
 
+/// Extended attributes: names and values.
+pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// One member of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -33,7 +36,7 @@ pub(crate) struct Entry {
     /// Modification time.
     pub(crate) mtime: Time,
     /// Extended attributes as PAX carries them (`SCHILY.xattr.*`).
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) xattrs: Xattrs,
     /// Size of a file in bytes, holes included.
     pub(crate) size: u64,
     /// Where a sparse file's data lies; none for an ordinary file.

@@ -1,6 +1,6 @@
 //! PAX records: `length key=value\n`.
 
-use super::{Segment, Time, sparse};
+use super::{Segment, Time, Xattrs, sparse};
 
 /// What PAX records say about the next entry.
 #[derive(Debug, Default)]
@@ -11,7 +11,7 @@ pub(super) struct Records {
     pub(super) uid: Option<u64>,
     pub(super) gid: Option<u64>,
     pub(super) mtime: Option<Time>,
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) xattrs: Xattrs,
     pub(super) sparse: Sparse,
 }
 

@@ -245,7 +245,7 @@ impl<R: BufRead> Reader<R> {
         if zeros > 0 {
             return Err(self.error("an entry follows a lone zero block"));
         }
-        Header::read(block)
+        Header::read(&block)
             .map(Some)
             .map_err(|why| Error::Entry { entry: printable(header::text(&block[..100])), why: why.into() })
     }

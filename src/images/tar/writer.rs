@@ -39,12 +39,11 @@ impl<W: Write> Writer<W> {
         number(&mut header[108..116], u64::from(entry.uid), "uid", &mut records);
         number(&mut header[116..124], u64::from(entry.gid), "gid", &mut records);
         number(&mut header[124..136], size, "size", &mut records);
-        match u64::try_from(entry.mtime.seconds) {
-            Ok(seconds) => number(&mut header[136..148], seconds, "mtime", &mut records),
-            Err(_) => {
-                octal(&mut header[136..148], 0);
-                record(&mut records, b"mtime", entry.mtime.seconds.to_string().as_bytes());
-            }
+        if let Ok(seconds) = u64::try_from(entry.mtime.seconds) {
+            number(&mut header[136..148], seconds, "mtime", &mut records);
+        } else {
+            octal(&mut header[136..148], 0);
+            record(&mut records, b"mtime", entry.mtime.seconds.to_string().as_bytes());
         }
         header[156] = kind;
         header[257..265].copy_from_slice(b"ustar\x0000");
@@ -65,11 +64,11 @@ impl<W: Write> Writer<W> {
             octal(&mut extended[124..136], records.len() as u64);
             extended[156] = b'x';
             extended[257..265].copy_from_slice(b"ustar\x0000");
-            self.stream.write_all(&summed(extended))?;
+            self.stream.write_all(&summed(&extended))?;
             self.stream.write_all(&records)?;
             self.pad(records.len() as u64)?;
         }
-        self.stream.write_all(&summed(header))?;
+        self.stream.write_all(&summed(&header))?;
         self.left = size;
         self.padding = padding(size);
         Ok(())
@@ -154,7 +153,8 @@ fn record(into: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     into.push(b'\n');
 }
 
-fn summed(mut header: [u8; BLOCK]) -> [u8; BLOCK] {
+fn summed(header: &[u8; BLOCK]) -> [u8; BLOCK] {
+    let mut header = *header;
     header[148..156].fill(b' ');
     let sum: u64 = header.iter().map(|&b| u64::from(b)).sum();
     octal(&mut header[148..155], sum);

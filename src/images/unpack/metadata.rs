@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{AtFlags, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use crate::images::tar::{Entry, Time};
+use crate::images::tar::{Entry, Time, Xattrs};
 
 /// What a directory gets when all is unpacked, so that nothing inside changes its time or needs rights it lacks.
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub(super) struct Metadata {
     uid: u32,
     gid: u32,
     mtime: Time,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    xattrs: Xattrs,
 }
 
 impl Metadata {

@@ -13,6 +13,7 @@ mod limits;
 mod metadata;
 mod names;
 mod unpacker;
+mod whiteouts;
 
 pub(super) use metadata::is_kept;
 

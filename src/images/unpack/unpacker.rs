@@ -19,23 +19,23 @@ use crate::images::tree;
 /// A layer being unpacked.
 #[derive(Debug)]
 pub(super) struct Unpacker<'a> {
-    form: Form,
+    pub(super) form: Form,
     parents: &'a [OwnedFd],
-    root: BorrowedFd<'a>,
+    pub(super) root: BorrowedFd<'a>,
     /// Where entries go.
-    here: Cursor<'a>,
+    pub(super) here: Cursor<'a>,
     /// Where targets of hard links are.
-    there: Cursor<'a>,
+    pub(super) there: Cursor<'a>,
     budget: Budget,
     /// Directories to finish, by path.
     directories: BTreeMap<Vec<u8>, Option<Metadata>>,
     /// What this layer brought, where whiteouts are applied at once.
-    own: HashSet<Vec<u8>>,
+    pub(super) own: HashSet<Vec<u8>>,
 }
 
 /// What is wrong with an entry.
 #[derive(Debug)]
-enum Fault {
+pub(super) enum Fault {
     Why(&'static str),
     Kernel(Errno),
     Other(Error),
@@ -162,7 +162,7 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Enters a directory of the layer, making what is missing on the way.
-    fn enter(&mut self, path: &[&[u8]]) -> Result<BorrowedFd<'_>, Blocked> {
+    pub(super) fn enter(&mut self, path: &[&[u8]]) -> Result<BorrowedFd<'_>, Blocked> {
         let directories = &mut self.directories;
         self.here.enter(path, Missing::Make, |depth| {
             directories.entry(path[..=depth].join(&b'/')).or_insert(None);
@@ -333,60 +333,6 @@ impl<'a> Unpacker<'a> {
         for path in inside {
             self.directories.remove(&path);
         }
-        Ok(())
-    }
-
-    fn whiteout(&mut self, directory: &[&[u8]], name: &[u8]) -> Result<(), Fault> {
-        if self.form == Form::Plain {
-            let path = [directory, &[name]].concat().join(&b'/');
-            return if self.own.contains(&path) { Ok(()) } else { self.remove_lower(directory, name) };
-        }
-        let parent = self.enter(directory)?;
-        match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => Ok(rustix::fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0)?),
-            Err(errno) => Err(errno.into()),
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok(set_opaque(parent, name)?),
-            Ok(_) => Ok(()),
-        }
-    }
-
-    fn opaque(&mut self, directory: &[&[u8]]) -> Result<(), Fault> {
-        if self.form == Form::Overlay {
-            return match directory.split_last() {
-                Some((name, above)) => {
-                    self.enter(directory)?;
-                    Ok(set_opaque(self.enter(above)?, name)?)
-                }
-                None => Ok(set_opaque(self.root, b".")?),
-            };
-        }
-        let mut waiting = vec![directory.iter().map(|part| part.to_vec()).collect::<Vec<_>>()];
-        while let Some(directory) = waiting.pop() {
-            let parts: Vec<&[u8]> = directory.iter().map(Vec::as_slice).collect();
-            let fd = match self.here.enter(&parts, Missing::Fail, |_| {}) {
-                Ok(fd) => tree::open(fd, b".")?,
-                Err(Blocked::Missing) => continue,
-                Err(blocked) => return Err(blocked.into()),
-            };
-            for (name, kind) in tree::list(fd.as_fd())? {
-                let inside = [directory.as_slice(), std::slice::from_ref(&name)].concat();
-                match (self.own.contains(&inside.join(&b'/')), kind) {
-                    (false, _) => self.remove_lower(&parts, &name)?,
-                    (true, FileType::Directory) => waiting.push(inside),
-                    (true, _) => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn remove_lower(&mut self, directory: &[&[u8]], name: &[u8]) -> Result<(), Fault> {
-        match self.here.enter(directory, Missing::Fail, |_| {}) {
-            Ok(parent) => tree::remove(parent, name)?,
-            Err(Blocked::Missing) => return Ok(()),
-            Err(blocked) => return Err(blocked.into()),
-        }
-        self.there.reset();
         Ok(())
     }
 
