@@ -66,7 +66,12 @@ impl Endpoint {
 }
 
 /// Makes the attachments: host side first, then all of the inside on one thread that has entered the namespace.
-pub(super) fn attach(netns: BorrowedFd<'_>, endpoints: &[Endpoint], dns: bool) -> Result<Attached, Error> {
+pub(super) fn attach(
+    firewall: &Channel,
+    netns: BorrowedFd<'_>,
+    endpoints: &[Endpoint],
+    dns: bool,
+) -> Result<Attached, Error> {
     let macs: Vec<_> = endpoints.iter().map(Endpoint::hardware).collect();
     if !endpoints.is_empty() {
         connect(netns, endpoints, &macs)?;
@@ -76,7 +81,7 @@ pub(super) fn attach(netns: BorrowedFd<'_>, endpoints: &[Endpoint], dns: bool) -
             mac: *mac,
             addresses: &endpoint.addresses,
         });
-        ruleset::add_members(&members.collect::<Vec<_>>())?;
+        ruleset::add_members(firewall, &members.collect::<Vec<_>>())?;
     }
     let dns = with_netns(netns, || {
         configure(endpoints)?;

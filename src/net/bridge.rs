@@ -50,7 +50,7 @@ impl Bridge {
 }
 
 /// Makes the bridge or repairs it, with forwarding and rules.
-pub(super) fn ensure(bridge: &Bridge) -> Result<(), Error> {
+pub(super) fn ensure(firewall: &Channel, bridge: &Bridge) -> Result<(), Error> {
     let channel = Channel::route()?;
     let (mut links, routes) = (link::links(&channel)?, link::routes(&channel)?);
     let mtu = bridge.mtu.or_else(|| default_mtu(&links, &routes)).unwrap_or(DEFAULT_MTU);
@@ -71,7 +71,7 @@ pub(super) fn ensure(bridge: &Bridge) -> Result<(), Error> {
     if bridge.has_ipv6() && !bridge.internal {
         forwarding::forward_ipv6(&bridge.name, &uplinks)?;
     }
-    ruleset::add_network(bridge, &borrowed.unwrap_or_default())
+    ruleset::add_network(firewall, bridge, &borrowed.unwrap_or_default())
 }
 
 fn configure(channel: &Channel, bridge: &Bridge, index: u32, mtu: u32) -> Result<(), Error> {
@@ -88,8 +88,8 @@ fn configure(channel: &Channel, bridge: &Bridge, index: u32, mtu: u32) -> Result
 }
 
 /// Removes the bridge and its rules; what is missing already is no error.
-pub(super) fn remove(name: &str) -> Result<(), Error> {
-    ruleset::remove_network(name)?;
+pub(super) fn remove(firewall: &Channel, name: &str) -> Result<(), Error> {
+    ruleset::remove_network(firewall, name)?;
     let channel = Channel::route()?;
     let links = link::links(&channel)?;
     let Some(found) = links.iter().find(|link| link.name == name) else { return Ok(()) };

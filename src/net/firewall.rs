@@ -127,12 +127,13 @@ impl Firewall {
             }
         }
         let changes: Vec<_> = by_set.into_values().collect();
-        self.host.run(|| if publish { ruleset::map_ports(&changes) } else { ruleset::unmap_ports(&changes) })
+        let change = if publish { ruleset::map_ports } else { ruleset::unmap_ports };
+        self.host.with_firewall(|channel| change(channel, &changes))
     }
 
     /// Lets containers (by their addresses) reach services of the host: they asked with `host-gateway`.
     pub fn allow_host(&self, addresses: &[IpAddr], allowed: bool) -> Result<(), Error> {
-        self.host.run(|| ruleset::allow_host(addresses, allowed))
+        self.host.with_firewall(|channel| ruleset::allow_host(channel, addresses, allowed))
     }
 }
 

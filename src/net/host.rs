@@ -1,7 +1,7 @@
 //! The namespace in which bridges and firewall tables live.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::IpNet;
 
@@ -16,8 +16,9 @@ use crate::sys::netns::with_netns;
 /// A network namespace in the role of the host: bridges, firewall tables and published ports live there.
 #[derive(Debug, Clone)]
 pub struct Host {
-    /// `None`: the namespace of the calling thread.
+    /// `None`: the namespace of the calling threads.
     netns: Option<Arc<OwnedFd>>,
+    firewall: Arc<Mutex<Option<Channel>>>,
 }
 
 /// A range of addresses that the host uses already.
@@ -30,24 +31,24 @@ pub struct Busy {
 }
 
 impl Host {
-    /// The namespace of the calling thread, whatever that is at each call.
+    /// The namespace of the calling threads, which must be one and the same.
     pub fn current() -> Self {
-        Self { netns: None }
+        Self { netns: None, firewall: Arc::default() }
     }
 
     /// The namespace behind a descriptor (rootless: the one that the stacks share).
     pub fn of(netns: OwnedFd) -> Self {
-        Self { netns: Some(Arc::new(netns)) }
+        Self { netns: Some(Arc::new(netns)), firewall: Arc::default() }
     }
 
     /// Makes a bridge and its firewall rules, or repairs what is there: addresses, state, alias, forwarding.
     pub fn ensure_bridge(&self, bridge: &Bridge) -> Result<(), Error> {
-        self.run(|| bridge::ensure(bridge))
+        self.with_firewall(|firewall| bridge::ensure(firewall, bridge))
     }
 
     /// Removes a bridge and its firewall rules; a missing one is no error. Waits some 36 ms for the kernel, so do it last.
     pub fn remove_bridge(&self, name: &str) -> Result<(), Error> {
-        self.run(|| bridge::remove(name))
+        self.with_firewall(|firewall| bridge::remove(firewall, name))
     }
 
     /// Names and aliases of the bridges that `stack` made, of all stacks.
@@ -58,13 +59,13 @@ impl Host {
     /// Gives the namespace `netns` its interfaces: loopback up, a veth pair per endpoint, addresses, routes; with `dns`
     /// also the resolver's sockets and the redirection of 127.0.0.11:53 to them. An endpoint that exists is made anew.
     pub fn attach(&self, netns: BorrowedFd<'_>, endpoints: &[Endpoint], dns: bool) -> Result<Attached, Error> {
-        self.run(|| attach::attach(netns, endpoints, dns))
+        self.with_firewall(|firewall| attach::attach(firewall, netns, endpoints, dns))
     }
 
     /// Forgets what the firewall knows of attachments, by [`Endpoint::host_ifname`]. The interfaces themselves go with
     /// their namespace; deleting them would wait 16 ms each.
     pub fn detach(&self, host_ifnames: &[String]) -> Result<(), Error> {
-        self.run(|| ruleset::remove_members(host_ifnames))
+        self.with_firewall(|firewall| ruleset::remove_members(firewall, host_ifnames))
     }
 
     /// Ranges of addresses that interfaces and routes of the host use (default routes aside).
@@ -84,6 +85,21 @@ impl Host {
     /// The host's firewall tables.
     pub fn firewall(&self) -> Firewall {
         Firewall::new(self.clone())
+    }
+
+    /// Runs `f` in the host's namespace with the socket to its firewall. The socket stays open: closing one waits for a
+    /// grace period of the kernel (some 10 ms) when anything was removed lately. After a failure the next call opens anew.
+    pub(super) fn with_firewall<T: Send>(
+        &self,
+        f: impl FnOnce(&Channel) -> Result<T, Error> + Send,
+    ) -> Result<T, Error> {
+        self.run(|| {
+            let mut slot = self.firewall.lock().unwrap_or_else(PoisonError::into_inner);
+            let channel = slot.take().map_or_else(Channel::netfilter, Ok)?;
+            let result = f(&channel)?;
+            *slot = Some(channel);
+            Ok(result)
+        })
     }
 
     /// Runs `f` in the host's namespace.

@@ -4,6 +4,7 @@
 //! call per socket. Each request carries words for the error that it may become.
 
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use netlink_sys::Socket;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
@@ -90,8 +91,8 @@ pub(super) struct Batch {
     out: Attributes,
     actions: Vec<String>,
     acked: usize,
-    /// Where the last request starts.
-    last: usize,
+    /// Where each request starts.
+    starts: Vec<usize>,
 }
 
 impl Batch {
@@ -105,15 +106,13 @@ impl Batch {
         fill: impl FnOnce(&mut Attributes),
     ) {
         let start = self.out.bytes.len();
-        self.last = start;
+        self.starts.push(start);
         self.actions.push(action.into());
         self.acked += usize::from(flags & ACK != 0);
-        let sequence = u32::try_from(self.actions.len()).unwrap_or(u32::MAX);
         self.out.bytes.extend_from_slice(&[0; 4]);
         self.out.bytes.extend_from_slice(&kind.to_ne_bytes());
         self.out.bytes.extend_from_slice(&(flags | REQUEST).to_ne_bytes());
-        self.out.bytes.extend_from_slice(&sequence.to_ne_bytes());
-        self.out.bytes.extend_from_slice(&[0; 4]);
+        self.out.bytes.extend_from_slice(&[0; 8]);
         self.out.raw(header);
         fill(&mut self.out);
         let length = u32::try_from(self.out.bytes.len() - start).unwrap_or(u32::MAX);
@@ -122,9 +121,9 @@ impl Batch {
 
     /// Asks for an acknowledgement of the request added last.
     pub(super) fn acknowledge_last(&mut self) {
-        if let Some(flags) = self.out.bytes.get_mut(self.last + 6..self.last + 8) {
-            flags[0] |= ACK.to_ne_bytes()[0];
-            flags[1] |= ACK.to_ne_bytes()[1];
+        if let Some(start) = self.starts.last() {
+            let flags = u16_at(&self.out.bytes, start + 6) | ACK;
+            self.out.bytes[start + 6..start + 8].copy_from_slice(&flags.to_ne_bytes());
         }
     }
 }
@@ -136,9 +135,12 @@ pub(super) struct Reply {
     pub(super) payload: Vec<u8>,
 }
 
-/// A netlink socket of the calling thread's network namespace.
+/// A netlink socket of the network namespace that the calling thread was in when it opened it.
+#[derive(Debug)]
 pub(super) struct Channel {
     socket: Socket,
+    /// The next request's number: an answer is told from one that an earlier, failed batch left behind.
+    sequence: AtomicU32,
 }
 
 impl Channel {
@@ -160,22 +162,20 @@ impl Channel {
             socket.set_ext_ack(true)?;
             Ok(socket)
         };
-        open().map(|socket| Self { socket }).map_err(Error::system(action))
+        open().map(|socket| Self { socket, sequence: AtomicU32::new(1) }).map_err(Error::system(action))
     }
 
     /// Sends all requests and waits for every acknowledgement; the first failure is the error, the requests after it
     /// have been tried nevertheless.
     pub(super) fn execute(&self, batch: &Batch) -> Result<(), Error> {
-        self.send(batch)?;
+        let first = self.send(batch)?;
         let mut waiting = batch.acked;
         let mut failure = None;
         while waiting > 0 {
-            for answer in self.receive()? {
-                if let Answer::Ended { sequence, errno, detail } = answer {
+            for (_, answer) in self.receive(batch, first)? {
+                if let Answer::Ended(end) = answer {
                     waiting = waiting.saturating_sub(1);
-                    if errno != 0 && failure.is_none() {
-                        failure = Some(refusal(batch, sequence, errno, detail));
-                    }
+                    failure = failure.or(end);
                 }
             }
         }
@@ -184,16 +184,14 @@ impl Channel {
 
     /// Sends one atomic transaction: the first request opens it, the last but one asks for the acknowledgement.
     pub(super) fn commit(&self, batch: &Batch) -> Result<(), Error> {
-        self.send(batch)?;
-        let last = u32::try_from(batch.actions.len()).unwrap_or(u32::MAX) - 1;
+        let first = self.send(batch)?;
+        let acknowledged = batch.actions.len().saturating_sub(2);
         let mut failure = None;
         loop {
-            for answer in self.receive()? {
-                if let Answer::Ended { sequence, errno, detail } = answer {
-                    if errno != 0 && failure.is_none() {
-                        failure = Some(refusal(batch, sequence, errno, detail));
-                    }
-                    if sequence == last || sequence == 1 {
+            for (index, answer) in self.receive(batch, first)? {
+                if let Answer::Ended(end) = answer {
+                    failure = failure.or(end);
+                    if index == acknowledged || index == 0 {
                         return failure.map_or(Ok(()), Err);
                     }
                 }
@@ -203,60 +201,83 @@ impl Channel {
 
     /// Sends one request for a listing and collects it.
     pub(super) fn dump(&self, batch: &Batch) -> Result<Vec<Reply>, Error> {
-        self.send(batch)?;
+        let first = self.send(batch)?;
         let mut replies = Vec::new();
         loop {
-            for answer in self.receive()? {
+            for (_, answer) in self.receive(batch, first)? {
                 match answer {
                     Answer::Data(reply) => replies.push(reply),
-                    Answer::Ended { errno: 0, .. } => return Ok(replies),
-                    Answer::Ended { sequence, errno, detail } => return Err(refusal(batch, sequence, errno, detail)),
+                    Answer::Ended(end) => return end.map_or(Ok(replies), Err),
                 }
             }
         }
     }
 
-    fn send(&self, batch: &Batch) -> Result<(), Error> {
-        self.socket.send(&batch.out.bytes, 0).map(drop).map_err(Error::system("send to netlink"))
+    /// Returns the number given to the first request.
+    fn send(&self, batch: &Batch) -> Result<u32, Error> {
+        let count = u32::try_from(batch.starts.len()).unwrap_or(u32::MAX);
+        let first = self.sequence.fetch_add(count, Ordering::Relaxed);
+        let mut bytes = batch.out.bytes.clone();
+        for (number, start) in (first..).zip(&batch.starts) {
+            bytes[start + 8..start + 12].copy_from_slice(&number.to_ne_bytes());
+        }
+        self.socket.send(&bytes, 0).map_err(Error::system("send to netlink"))?;
+        Ok(first)
     }
 
-    fn receive(&self) -> Result<Vec<Answer>, Error> {
+    /// Answers to the requests of `batch`, each with the index of its request.
+    fn receive(&self, batch: &Batch, first: u32) -> Result<Vec<(usize, Answer)>, Error> {
         let mut bytes = Vec::with_capacity(64 * 1024);
         self.socket.recv(&mut bytes, 0).map_err(Error::system("receive from netlink"))?;
-        Ok(answers(&bytes))
+        let ours = answers(&bytes).into_iter().filter_map(|(number, raw)| {
+            let index = number.checked_sub(first)? as usize;
+            let action = batch.actions.get(index)?;
+            Some((
+                index,
+                match raw {
+                    Raw::Data(reply) => Answer::Data(reply),
+                    Raw::Ended { errno: 0, .. } => Answer::Ended(None),
+                    Raw::Ended { errno, detail } => Answer::Ended(Some(Error::Netlink {
+                        action: action.clone(),
+                        detail,
+                        source: io::Error::from_raw_os_error(errno),
+                    })),
+                },
+            ))
+        });
+        Ok(ours.collect())
     }
 }
 
 #[derive(Debug)]
 enum Answer {
     Data(Reply),
-    Ended { sequence: u32, errno: i32, detail: Option<String> },
+    /// Done, or why not.
+    Ended(Option<Error>),
 }
 
-fn refusal(batch: &Batch, sequence: u32, errno: i32, detail: Option<String>) -> Error {
-    let index = (sequence as usize).saturating_sub(1);
-    Error::Netlink {
-        action: batch.actions.get(index).cloned().unwrap_or_else(|| "talk to netlink".to_owned()),
-        detail,
-        source: io::Error::from_raw_os_error(errno),
-    }
+#[derive(Debug)]
+enum Raw {
+    Data(Reply),
+    Ended { errno: i32, detail: Option<String> },
 }
 
-fn answers(mut bytes: &[u8]) -> Vec<Answer> {
+/// Messages with their numbers.
+fn answers(mut bytes: &[u8]) -> Vec<(u32, Raw)> {
     let mut found = Vec::new();
     while bytes.len() >= HEADER {
         let length = (u32_at(bytes, 0) as usize).clamp(HEADER, bytes.len());
         let (kind, flags, sequence) = (u16_at(bytes, 4), u16_at(bytes, 6), u32_at(bytes, 8));
         let payload = &bytes[HEADER..length];
-        found.push(match kind {
-            ERROR => Answer::Ended {
-                sequence,
+        let raw = match kind {
+            ERROR => Raw::Ended {
                 errno: i32_at(payload, 0).saturating_neg(),
                 detail: if flags & ACK_TLVS == 0 { None } else { detail(payload, flags) },
             },
-            DONE => Answer::Ended { sequence, errno: i32_at(payload, 0).saturating_neg(), detail: None },
-            _ => Answer::Data(Reply { kind, payload: payload.to_vec() }),
-        });
+            DONE => Raw::Ended { errno: i32_at(payload, 0).saturating_neg(), detail: None },
+            _ => Raw::Data(Reply { kind, payload: payload.to_vec() }),
+        };
+        found.push((sequence, raw));
         bytes = &bytes[length.next_multiple_of(4).min(bytes.len())..];
     }
     found

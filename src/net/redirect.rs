@@ -11,7 +11,7 @@ use super::attach::DnsSockets;
 use super::error::Error;
 use super::firewall::Protocol;
 use super::netlink::Channel;
-use super::nft::{Family, Hook, Key, Kind, Rule, Table, Transaction, payload};
+use super::nft::{Family, Hook, Key, Kind, Rule, Table, Transaction, has_table, payload};
 
 /// Where containers find their resolver.
 pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -35,9 +35,12 @@ pub(super) fn open() -> Result<DnsSockets, Error> {
 }
 
 fn lead(udp: SocketAddr, tcp: SocketAddr) -> Result<(), Error> {
+    let channel = Channel::netfilter()?;
     let mut transaction = Transaction::new();
-    transaction.table(TABLE);
-    transaction.delete_table(TABLE);
+    // Removing rules costs a grace period, so only a namespace that was attached before pays it.
+    if has_table(&channel, TABLE)? {
+        transaction.delete_table(TABLE);
+    }
     transaction.table(TABLE);
     for (chain, priority) in [("answers", -300), ("questions", -100)] {
         transaction.chain(TABLE, chain, Some(Hook { kind: Kind::Filter, number: OUTPUT, priority }));
@@ -51,5 +54,5 @@ fn lead(udp: SocketAddr, tcp: SocketAddr) -> Result<(), Error> {
         let question = question.load(payload::DESTINATION_PORT).eq(&PORT.to_be_bytes());
         transaction.rule(TABLE, "questions", &question.set_port(payload::DESTINATION_PORT, own, checksum));
     }
-    transaction.commit(&Channel::netfilter()?)
+    transaction.commit(&channel)
 }

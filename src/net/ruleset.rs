@@ -94,9 +94,8 @@ pub(super) const BRIDGE_SETS: [Set; 3] = [PORTS, MEMBERS_4, MEMBERS_6];
 pub(super) const USER_CHAIN: &str = "stack-user";
 
 /// Puts a network into the tables, which are made or repaired on the way. `uplinks` forward on our account.
-pub(super) fn add_network(bridge: &Bridge, uplinks: &BTreeSet<String>) -> Result<(), Error> {
+pub(super) fn add_network(channel: &Channel, bridge: &Bridge, uplinks: &BTreeSet<String>) -> Result<(), Error> {
     let _lock = lock()?;
-    let channel = Channel::netfilter()?;
     let mut transaction = Transaction::new();
     chains::write(&mut transaction);
     let name = ifname(&bridge.name);
@@ -111,14 +110,13 @@ pub(super) fn add_network(bridge: &Bridge, uplinks: &BTreeSet<String>) -> Result
     }
     let uplinks: Vec<_> = uplinks.iter().map(|name| Element::member(ifname(name))).collect();
     transaction.insert(INET, UPLINKS, &uplinks);
-    transaction.commit(&channel)
+    transaction.commit(channel)
 }
 
 /// Takes a network out; with the last one, both tables go, unless the administrator's chain holds rules.
-pub(super) fn remove_network(name: &str) -> Result<(), Error> {
+pub(super) fn remove_network(channel: &Channel, name: &str) -> Result<(), Error> {
     let _lock = lock()?;
-    let channel = Channel::netfilter()?;
-    let Ok(bridges) = elements(&channel, INET, BRIDGES) else { return Ok(()) };
+    let Ok(bridges) = elements(channel, INET, BRIDGES) else { return Ok(()) };
     let own = [Element::member(ifname(name))];
     let mut transaction = Transaction::new();
     chains::write(&mut transaction);
@@ -129,11 +127,11 @@ pub(super) fn remove_network(name: &str) -> Result<(), Error> {
     transaction.insert(INET, HAIRPIN, &[pair(name)]);
     transaction.remove(INET, HAIRPIN, &[pair(name)]);
     let others = bridges.iter().any(|bridge| bridge.key != own[0].key);
-    if !others && is_empty(&channel, INET, USER_CHAIN)? {
+    if !others && is_empty(channel, INET, USER_CHAIN)? {
         transaction.delete_table(INET);
         transaction.delete_table(BRIDGE);
     }
-    transaction.commit(&channel)
+    transaction.commit(channel)
 }
 
 fn pair(name: &str) -> Element {
@@ -141,43 +139,41 @@ fn pair(name: &str) -> Element {
 }
 
 /// Puts ports into their maps, over what is there.
-pub(super) fn map_ports(changes: &[(Set, Vec<Element>)]) -> Result<(), Error> {
+pub(super) fn map_ports(channel: &Channel, changes: &[(Set, Vec<Element>)]) -> Result<(), Error> {
     let _lock = lock()?;
-    let channel = Channel::netfilter()?;
     let mut transaction = Transaction::new();
     for (set, elements) in changes {
         transaction.insert(INET, *set, elements);
     }
-    if transaction.commit(&channel).is_ok() {
+    if transaction.commit(channel).is_ok() {
         return Ok(());
     }
     // The tables are gone, or a port leads elsewhere.
     let mut transaction = Transaction::new();
     chains::write(&mut transaction);
     for (set, wanted) in changes {
-        let present = elements(&channel, INET, *set).unwrap_or_default();
+        let present = elements(channel, INET, *set).unwrap_or_default();
         let stale: Vec<_> = present.into_iter().filter(|old| wanted.iter().any(|new| new.key == old.key)).collect();
         transaction.remove(INET, *set, &stale);
         transaction.insert(INET, *set, wanted);
     }
-    transaction.commit(&channel)
+    transaction.commit(channel)
 }
 
 /// Takes ports out of their maps, where they still lead to the same containers.
-pub(super) fn unmap_ports(changes: &[(Set, Vec<Element>)]) -> Result<(), Error> {
+pub(super) fn unmap_ports(channel: &Channel, changes: &[(Set, Vec<Element>)]) -> Result<(), Error> {
     let _lock = lock()?;
-    let channel = Channel::netfilter()?;
     let mut transaction = Transaction::new();
     for (set, unwanted) in changes {
-        let present = elements(&channel, INET, *set).unwrap_or_default();
+        let present = elements(channel, INET, *set).unwrap_or_default();
         let ours: Vec<_> = present.into_iter().filter(|element| unwanted.contains(element)).collect();
         transaction.remove(INET, *set, &ours);
     }
-    transaction.commit(&channel)
+    transaction.commit(channel)
 }
 
 /// Opens or closes the host's services for containers.
-pub(super) fn allow_host(addresses: &[IpAddr], allowed: bool) -> Result<(), Error> {
+pub(super) fn allow_host(channel: &Channel, addresses: &[IpAddr], allowed: bool) -> Result<(), Error> {
     let _lock = lock()?;
     let mut transaction = Transaction::new();
     chains::write(&mut transaction);
@@ -189,7 +185,7 @@ pub(super) fn allow_host(addresses: &[IpAddr], allowed: bool) -> Result<(), Erro
             transaction.remove(INET, set, &element);
         }
     }
-    transaction.commit(&Channel::netfilter()?)
+    transaction.commit(channel)
 }
 
 /// An attachment as the rules against spoofing see it.
@@ -201,18 +197,17 @@ pub(super) struct Member<'a> {
 }
 
 /// Ties host ends of attachments to their hardware and network addresses.
-pub(super) fn add_members(members: &[Member<'_>]) -> Result<(), Error> {
+pub(super) fn add_members(channel: &Channel, members: &[Member<'_>]) -> Result<(), Error> {
     let _lock = lock()?;
-    let channel = Channel::netfilter()?;
     let mut transaction = Transaction::new();
     insert_members(&mut transaction, members);
-    if transaction.commit(&channel).is_ok() {
+    if transaction.commit(channel).is_ok() {
         return Ok(());
     }
     let mut transaction = Transaction::new();
     chains::write(&mut transaction);
     insert_members(&mut transaction, members);
-    transaction.commit(&channel)
+    transaction.commit(channel)
 }
 
 fn insert_members(transaction: &mut Transaction, members: &[Member<'_>]) {
@@ -240,22 +235,25 @@ fn insert_members(transaction: &mut Transaction, members: &[Member<'_>]) {
 const MEMBER_ADDRESS: usize = 24;
 
 /// Forgets attachments.
-pub(super) fn remove_members(host_ifnames: &[String]) -> Result<(), Error> {
+pub(super) fn remove_members(channel: &Channel, host_ifnames: &[String]) -> Result<(), Error> {
     let _lock = lock()?;
-    let channel = Channel::netfilter()?;
     let mut transaction = Transaction::new();
+    let mut loops = BTreeSet::new();
     let ports: Vec<_> = host_ifnames.iter().map(|name| ifname(name)).collect();
     for set in [PORTS, MEMBERS_4, MEMBERS_6] {
-        let present = elements(&channel, BRIDGE, set).unwrap_or_default();
+        let present = elements(channel, BRIDGE, set).unwrap_or_default();
         let gone: Vec<_> =
             present.into_iter().filter(|element| ports.iter().any(|port| element.key.starts_with(port))).collect();
-        for (set, element) in gone.iter().filter_map(|member| member.key.get(MEMBER_ADDRESS..)).map(looped) {
-            transaction.insert(INET, set, std::slice::from_ref(&element));
-            transaction.remove(INET, set, &[element]);
-        }
+        let addresses = gone.iter().filter_map(|member| member.key.get(MEMBER_ADDRESS..));
+        loops.extend(addresses.map(|address| looped(address).1.key));
         transaction.remove(BRIDGE, set, &gone);
     }
-    transaction.commit(&channel)
+    for set in [LOOPED_4, LOOPED_6] {
+        let mut gone = elements(channel, INET, set).unwrap_or_default();
+        gone.retain(|element| loops.contains(&element.key));
+        transaction.remove(INET, set, &gone);
+    }
+    transaction.commit(channel)
 }
 
 fn looped(address: &[u8]) -> (Set, Element) {

@@ -5,7 +5,7 @@ mod rule;
 mod transaction;
 
 pub(super) use rule::{Key, Rule, Verdict, ct, payload};
-pub(super) use transaction::{Element, Family, Hook, Kind, Set, Table, Transaction, elements, is_empty};
+pub(super) use transaction::{Element, Family, Hook, Kind, Set, Table, Transaction, elements, has_table, is_empty};
 
 /// An interface name as the kernel compares it: 16 bytes, nul-padded.
 pub(super) fn ifname(name: &str) -> [u8; 16] {

@@ -2,7 +2,7 @@
 
 use super::rule::{DATA_VALUE, Rule};
 use crate::net::error::Error;
-use crate::net::netlink::{APPEND, Batch, CREATE, Channel, DUMP, attributes};
+use crate::net::netlink::{APPEND, Batch, CREATE, Channel, DUMP, Reply, attributes, text};
 
 const SUBSYSTEM: u16 = 10 << 8;
 const BEGIN: u16 = 16;
@@ -247,4 +247,16 @@ pub(in crate::net) fn is_empty(channel: &Channel, table: Table, chain: &str) -> 
     });
     let replies = channel.dump(&batch)?;
     Ok(replies.is_empty())
+}
+
+/// Whether a table is there.
+pub(in crate::net) fn has_table(channel: &Channel, table: Table) -> Result<bool, Error> {
+    let mut batch = Batch::default();
+    let kind = message_type(libc::NFT_MSG_GETTABLE);
+    batch.add("list the firewall tables", kind, DUMP, &[table.family as u8, 0, 0, 0], |_| {});
+    let names = |reply: &Reply| {
+        let name = attributes(reply.payload.get(4..).unwrap_or_default()).find(|(kind, _)| *kind == 1);
+        name.is_some_and(|(_, value)| text(value) == table.name)
+    };
+    Ok(channel.dump(&batch)?.iter().any(names))
 }
