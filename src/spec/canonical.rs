@@ -74,7 +74,7 @@ impl Canon<'_, '_> {
             Shape::MapOf(item) => self.map_of(node, item, trail),
             Shape::Optional(item) => self.value(node, item, trail),
             Shape::Names(item) => {
-                let node = self.names(node, trail)?;
+                let node = self.names(node, trail);
                 self.map_of(node, item, trail)
             }
             Shape::DependsOn => self.depends_on(node, trail),
@@ -178,8 +178,8 @@ impl Canon<'_, '_> {
     }
 
     /// A list of names made a mapping without values.
-    pub(crate) fn names(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
-        let Value::List(list) = node.value else { return Some(node) };
+    pub(crate) fn names(&mut self, node: Node, trail: &Trail<'_>) -> Node {
+        let Value::List(list) = node.value else { return node };
         let mut map = Map::with_capacity(list.len());
         for (index, node) in list.into_iter().enumerate().filter(|(_, node)| !node.is_reset()) {
             let span = node.span;
@@ -188,7 +188,7 @@ impl Canon<'_, '_> {
                 map.insert(name.to_owned(), Entry { key: span, node: Node::new(Value::Null, span) });
             }
         }
-        Some(Node { value: Value::Map(map), ..node })
+        Node { value: Value::Map(map), ..node }
     }
 
     /// Reports that a value has the wrong type.

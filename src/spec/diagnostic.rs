@@ -130,9 +130,10 @@ impl Diagnostic {
             Severity::Warning => Level::WARNING,
         };
         let title = level.primary_title(self.message.as_str());
-        let group = match self.places.is_empty() {
-            true => Group::with_title(title),
-            false => title.elements(self.places.iter().enumerate().map(|(index, place)| snippet(place, index == 0))),
+        let group = if self.places.is_empty() {
+            Group::with_title(title)
+        } else {
+            title.elements(self.places.iter().enumerate().map(|(index, place)| snippet(place, index == 0)))
         };
         let hint = self.hint.as_deref().map(|hint| Level::HELP.message(hint));
         let group = group.elements(hint);

@@ -101,9 +101,10 @@ impl Search<'_, '_> {
             self.read_env_files(&[working_dir.join(".env")], false);
         }
         let set = |name: &str| self.environment.get(name).filter(|value| !value.is_empty()).cloned();
-        let profiles = match flags.profiles.is_empty() {
-            true => set("COMPOSE_PROFILES").map(|text| split(&text, ",")).unwrap_or_default(),
-            false => flags.profiles.clone(),
+        let profiles = if flags.profiles.is_empty() {
+            set("COMPOSE_PROFILES").map(|text| split(&text, ",")).unwrap_or_default()
+        } else {
+            flags.profiles.clone()
         };
         Some(LoadRequest {
             files,

@@ -159,17 +159,15 @@ impl Reader<'_> {
     }
 
     fn value(&mut self) -> Result<Raw, DotenvError> {
-        match self.rest().chars().next() {
-            Some(quote @ ('"' | '\'')) => self.quoted(quote),
-            _ => {
-                let end = self.rest().find('\n').unwrap_or(self.rest().len());
-                let line = &self.rest()[..end];
-                let value = if line.starts_with('#') { "" } else { line.split(" #").next().unwrap_or(line) };
-                let value = value.trim_end().to_owned();
-                self.at += end;
-                Ok(Raw::Template(value))
-            }
+        if let Some(quote @ ('"' | '\'')) = self.rest().chars().next() {
+            return self.quoted(quote);
         }
+        let end = self.rest().find('\n').unwrap_or(self.rest().len());
+        let line = &self.rest()[..end];
+        let value = if line.starts_with('#') { "" } else { line.split(" #").next().unwrap_or(line) };
+        let value = value.trim_end().to_owned();
+        self.at += end;
+        Ok(Raw::Template(value))
     }
 
     /// A quoted value, which may span lines; a backslash keeps the quote from ending it.
@@ -220,11 +218,10 @@ fn unescape(text: &str) -> String {
             Some('b') => out.push('\u{8}'),
             Some('f') => out.push('\u{c}'),
             Some('v') => out.push('\u{b}'),
-            Some('\\') => out.push('\\'),
             Some('"') => out.push('"'),
             Some('$') => out.push_str("$$"),
+            Some('\\') | None => out.push('\\'),
             Some(other) => out.extend(['\\', other]),
-            None => out.push('\\'),
         }
     }
     out

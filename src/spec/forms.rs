@@ -59,10 +59,8 @@ impl Canon<'_, '_> {
                 self.session.error(Kind::Value, key, format!("`{name}` cannot be a name in {trail}"));
                 continue;
             }
-            let node = match node.is_null() && !node.is_reset() && missing == Missing::Empty {
-                true => Node::str("", node.span),
-                false => node,
-            };
+            let blank = node.is_null() && !node.is_reset() && missing == Missing::Empty;
+            let node = if blank { Node::str("", node.span) } else { node };
             if let Some(node) = self.walk(node, item, &Trail::Key(trail, &name)) {
                 out.insert(name, Entry { key, node });
             }
@@ -134,7 +132,7 @@ impl Canon<'_, '_> {
 
     pub(crate) fn depends_on(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
         let listed = node.as_list().is_some();
-        let mut node = self.names(node, trail)?;
+        let mut node = self.names(node, trail);
         if let (true, Some(map)) = (listed, node.as_map_mut()) {
             for entry in map.values_mut() {
                 let span = entry.key;
@@ -309,7 +307,8 @@ impl Canon<'_, '_> {
 
     /// A mount needs an absolute place in the container.
     fn mount_target(&mut self, target: &str, span: Span) {
-        if !target.starts_with('/') && !(self.session.options.no_interpolate && target.contains('$')) {
+        let template = self.session.options.no_interpolate && target.contains('$');
+        if !target.starts_with('/') && !template {
             let message = format!("`{target}` is no absolute path of a container");
             let hint = "a volume's name has at least two letters; a path in the container begins with `/`";
             self.session.refuse(Kind::Value, span, &message, hint);

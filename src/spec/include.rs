@@ -87,16 +87,13 @@ impl Assembler<'_, '_> {
     /// Variables of an included project: the including one's win over its own `.env` or `env_file`.
     fn environment_of(&mut self, entry: &Node, base: &Path, scope: &Scope) -> Option<Environment> {
         let mut files: Vec<(PathBuf, Span)> = Vec::new();
-        match entry.get("env_file") {
-            Some(_) => {
-                for (text, span) in texts(entry.get("env_file")).into_iter().filter(|(text, _)| text != "/dev/null") {
-                    files.push((self.session.absolute(&scope.base, &text), span));
-                }
+        if entry.get("env_file").is_some() {
+            for (text, span) in texts(entry.get("env_file")).into_iter().filter(|(text, _)| text != "/dev/null") {
+                files.push((self.session.absolute(&scope.base, &text), span));
             }
-            None => {
-                let own = base.join(".env");
-                files.extend(self.session.loader.is_file(&own).then_some((own, entry.span)));
-            }
+        } else {
+            let own = base.join(".env");
+            files.extend(self.session.loader.is_file(&own).then_some((own, entry.span)));
         }
         let mut known = dotenv::Variables::new();
         for (path, span) in files {

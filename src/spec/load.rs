@@ -21,6 +21,7 @@ use super::profiles;
 use super::session::Session;
 use super::unsupported;
 use super::validate;
+use super::variables::{self, Variable};
 
 /// What to load and how. `discover` fills it from flags and environment.
 #[derive(Debug, Clone, Default)]
@@ -73,6 +74,8 @@ pub struct Loaded {
     pub all_services: BTreeSet<String>,
     /// All profiles that some service names.
     pub all_profiles: BTreeSet<String>,
+    /// The variables that the files given ask for.
+    pub variables: BTreeMap<String, Variable>,
     /// The merged tree before normalisation: what `--no-interpolate` prints.
     pub tree: Json,
     /// Warnings, in the order of their places.
@@ -120,6 +123,8 @@ fn run(request: &LoadRequest, session: &mut Session<'_>) -> Option<Loaded> {
     for path in &request.files {
         files.extend(assembler.parse(path, None));
     }
+    let mut variables = BTreeMap::new();
+    files.iter().flat_map(|file| &file.documents).for_each(|document| variables::collect(document, &mut variables));
     let complete = files.len() == request.files.len();
     let (name, environment) = name_and_environment(request, &files, assembler.session)?;
     let environment = Rc::new(environment);
@@ -140,7 +145,7 @@ fn run(request: &LoadRequest, session: &mut Session<'_>) -> Option<Loaded> {
         env_files: request.env_files.clone(),
     };
     let json = tree.to_json();
-    let mut loaded = Loaded { source, environment: (*environment).clone(), ..Loaded::default() };
+    let mut loaded = Loaded { source, variables, environment: (*environment).clone(), ..Loaded::default() };
     if request.options.no_interpolate {
         loaded.tree = named(json, &name);
         return Some(loaded);
@@ -188,21 +193,15 @@ fn name_and_environment(
     session: &mut Session<'_>,
 ) -> Option<(String, Environment)> {
     let mut environment = request.environment.clone();
-    let name = match &request.project_name {
-        Some(name) => {
-            if let Err(diagnostic) = name::check(name, "given with -p or COMPOSE_PROJECT_NAME") {
-                session.report(diagnostic);
-                return None;
-            }
-            name.clone()
+    let name = if let Some(name) = &request.project_name {
+        if let Err(diagnostic) = name::check(name, "given with -p or COMPOSE_PROJECT_NAME") {
+            session.report(diagnostic);
+            return None;
         }
-        None => match own_name(request, files, session)? {
-            Some(name) => name,
-            None => {
-                let directory = request.working_dir.file_name().map(|name| name.to_string_lossy().into_owned());
-                name::normalize(&directory.unwrap_or_default())
-            }
-        },
+        name.clone()
+    } else {
+        let directory = request.working_dir.file_name().map(|name| name.to_string_lossy().into_owned());
+        own_name(request, files, session)?.unwrap_or_else(|| name::normalize(&directory.unwrap_or_default()))
     };
     if name.is_empty() {
         let message = format!("project name cannot be taken from directory {}", request.working_dir.display());
@@ -213,26 +212,24 @@ fn name_and_environment(
     Some((name, environment))
 }
 
-/// The last `name` that the files give.
+/// The last `name` that the files give, if one does; `None` alone after a complaint about it.
+#[allow(clippy::option_option, reason = "no name and a bad name are different outcomes")]
 fn own_name(request: &LoadRequest, files: &[Parsed], session: &mut Session<'_>) -> Option<Option<String>> {
     let documents = files.iter().flat_map(|file| &file.documents);
-    let Some(node) =
-        documents.filter_map(|document| document.get("name")).filter(|node| node.as_str().is_some()).next_back()
-    else {
+    let Some(node) = documents.filter_map(|document| document.get("name")).rfind(|node| node.as_str().is_some()) else {
         return Some(None);
     };
-    let (text, span) = (node.as_str().unwrap_or_default(), node.span);
-    let literal = !text.contains('$');
+    let raw = node.as_str().unwrap_or_default();
     let lookup = |name: &str| request.environment.get(name).cloned();
-    let Ok(text) = interpolate::substitute(text, &lookup, &mut BTreeSet::new()) else { return Some(None) };
-    if text.is_empty() && !literal {
+    let Ok(text) = interpolate::substitute(raw, &lookup, &mut BTreeSet::new()) else { return Some(None) };
+    if text.is_empty() && raw.contains('$') {
         return Some(None);
     }
     let name = name::normalize(&text);
     let foreign = |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-' | '.');
     if name.is_empty() || text.contains(foreign) || text.starts_with('-') || text.len() > 128 {
         let message = format!("`{text}` cannot be a project name");
-        session.error_hint(Kind::Value, span, message, "use lower-case letters, digits, `-` and `_`");
+        session.error_hint(Kind::Value, node.span, message, "use lower-case letters, digits, `-` and `_`");
         return None;
     }
     Some(Some(name))

@@ -36,6 +36,7 @@ pub mod units;
 mod unsupported;
 mod validate;
 mod values;
+pub mod variables;
 pub(crate) mod volumes;
 pub(crate) mod words;
 mod yaml;
@@ -44,3 +45,6 @@ pub use diagnostic::{Diagnostic, Diagnostics, Kind, Place, Severity};
 pub use load::{LoadRequest, Loaded, Options, Source, load};
 pub use loader::Loader;
 pub use model::Project;
+
+#[cfg(test)]
+mod tests;

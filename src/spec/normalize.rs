@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::assemble::Environment;
-use super::model::{Dependency, MountKind, Network, Project, Service, VolumeMount};
+use super::model::{Dependency, Ipam, MountKind, Project, Resources, Service, VolumeMount};
 
 /// Fills in what is implied.
 pub(crate) fn normalize(project: &mut Project, environment: &Environment) {
@@ -13,14 +13,26 @@ pub(crate) fn normalize(project: &mut Project, environment: &Environment) {
         build(service, environment);
         depend(service);
         policies(service);
+        emptied(service);
         for secret in &mut service.secrets {
             secret.target.get_or_insert_with(|| format!("/run/secrets/{}", secret.source));
         }
     }
     if default_used {
-        project.networks.entry("default".into()).or_insert_with(Network::default);
+        project.networks.entry("default".into()).or_default();
+    }
+    for network in project.networks.values_mut() {
+        network.ipam = network.ipam.take().filter(|ipam| *ipam != Ipam::default());
     }
     name_resources(project);
+}
+
+/// Sections that say nothing are none.
+fn emptied(service: &mut Service) {
+    let Some(deploy) = &mut service.deploy else { return };
+    deploy.resources = deploy.resources.take().filter(|resources| *resources != Resources::default());
+    deploy.placement =
+        deploy.placement.take().filter(|placement| placement.as_object().is_none_or(|map| !map.is_empty()));
 }
 
 /// Attaches a service without networks to the default one; whether it uses that.

@@ -1,7 +1,7 @@
 //! What the Compose Specification knows and `stack` does not do yet: one list, shrinking.
 
 use super::diagnostic::Kind;
-use super::node::{Node, Value};
+use super::node::{Map, Node, Value};
 use super::session::Session;
 
 /// What ignoring an attribute costs.
@@ -56,7 +56,9 @@ pub(crate) fn check(session: &mut Session<'_>, tree: &Node) {
     for (path, cost) in UNSUPPORTED {
         let parts: Vec<&str> = path.split('.').collect();
         visit(tree, &parts, &mut Vec::new(), &mut |at, node| {
-            if at.last() == Some(&"userns_mode") && node.as_str() == Some("host") {
+            let harmless = at.last() == Some(&"userns_mode") && node.as_str() == Some("host");
+            let empty = node.as_map().is_some_and(Map::is_empty) || node.as_list().is_some_and(<[Node]>::is_empty);
+            if harmless || empty {
                 return;
             }
             let (place, name) = (tree.locate_key(at), at.join("."));

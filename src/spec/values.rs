@@ -8,11 +8,12 @@ use super::validate::Check;
 use super::words;
 
 type Problem = Option<String>;
+type Test = fn(&str) -> Problem;
 
 /// Checks the values of one service.
 pub(crate) fn check(check: &mut Check<'_, '_, '_>) {
     let service = check.service;
-    let single: [(&str, Option<&String>, fn(&str) -> Problem); 12] = [
+    let single: [(&str, Option<&String>, Test); 12] = [
         ("image", service.image.as_ref(), image),
         ("user", service.user.as_ref(), user),
         ("container_name", service.container_name.as_ref(), container_name),
@@ -31,7 +32,7 @@ pub(crate) fn check(check: &mut Check<'_, '_, '_>) {
             check.error(Kind::Value, &[attribute], format!("{attribute}: {problem}"));
         }
     }
-    let lists: [(&str, &[String], fn(&str) -> Problem); 4] = [
+    let lists: [(&str, &[String], Test); 4] = [
         ("dns", &service.dns, address),
         ("extra_hosts", &service.extra_hosts, host),
         ("expose", &service.expose, expose),
@@ -233,10 +234,10 @@ fn image(text: &str) -> Problem {
     {
         return bad("a repository name is lower-case");
     }
-    match path.split('/').all(component) {
-        true => None,
-        false => bad("a repository name consists of lower-case letters, digits and separators"),
+    if path.split('/').all(component) {
+        return None;
     }
+    bad("a repository name consists of lower-case letters, digits and separators")
 }
 
 /// `host[:port]`.

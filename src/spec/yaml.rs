@@ -48,7 +48,7 @@ struct Frame {
 impl Builder<'_, '_> {
     fn run(&mut self, text: &str) -> Outcome<()> {
         for event in Parser::new_from_str(text) {
-            let (event, span) = event.map_err(|error| self.syntax(error.info(), *error.marker()))?;
+            let (event, span) = event.map_err(|error| Box::new(self.syntax(error.info(), *error.marker())))?;
             self.event(event, span)?;
         }
         Ok(())
@@ -60,12 +60,12 @@ impl Builder<'_, '_> {
             Event::Scalar(text, style, anchor, tag) => {
                 let (tag, core) = self.tag(tag.as_deref(), span)?;
                 if text.contains('\0') {
-                    return Err(self.fail(Kind::Value, span, "a NUL character cannot be part of any value"));
+                    return self.fail(Kind::Value, span, "a NUL character cannot be part of any value");
                 }
                 let value = scalar(&text, style, core.as_deref());
                 let Some(value) = value else {
                     let message = format!("`{text}` is no {}", core.unwrap_or_default());
-                    return Err(self.fail(Kind::Value, span, &message));
+                    return self.fail(Kind::Value, span, &message);
                 };
                 self.place(Node { value, span, tag }, anchor)
             }
@@ -84,7 +84,7 @@ impl Builder<'_, '_> {
     fn push(&mut self, value: Value, span: Span, anchor: usize, tag: Option<&saphyr_parser::Tag>) -> Outcome<()> {
         if self.open.len() >= limits::DEPTH {
             let message = format!("nested deeper than {} levels", limits::DEPTH);
-            return Err(self.fail(Kind::Limit, span, &message));
+            return self.fail(Kind::Limit, span, &message);
         }
         let (tag, _) = self.tag(tag, span)?;
         self.open.push(Frame { node: Node { value, span, tag }, anchor, key: None, merges: Vec::new() });
@@ -109,14 +109,14 @@ impl Builder<'_, '_> {
 
     fn alias(&mut self, anchor: usize, span: Span) -> Outcome<()> {
         if self.open.iter().any(|frame| frame.anchor == anchor) {
-            return Err(self.fail(Kind::Cycle, span, "this alias stands inside the very value it refers to"));
+            return self.fail(Kind::Cycle, span, "this alias stands inside the very value it refers to");
         }
         let Some((node, size)) = self.anchors.get(&anchor) else {
-            return Err(self.fail(Kind::Reference, span, "unknown alias"));
+            return self.fail(Kind::Reference, span, "unknown alias");
         };
         self.nodes += size;
         if self.nodes > limits::NODES {
-            return Err(self.too_many(span));
+            return self.too_many(span);
         }
         let node = node.clone();
         self.place(node, 0)
@@ -126,7 +126,7 @@ impl Builder<'_, '_> {
     fn place(&mut self, node: Node, anchor: usize) -> Outcome<()> {
         self.nodes += 1;
         if self.nodes > limits::NODES {
-            return Err(self.too_many(node.span));
+            return self.too_many(node.span);
         }
         if anchor > 0 {
             let size = node.size();
@@ -141,27 +141,10 @@ impl Builder<'_, '_> {
                 list.push(node);
                 Ok(())
             }
-            (Value::Map(map), None) => match &node.value {
-                Value::Str(key) => match map.get(key) {
-                    Some(first) => {
-                        let first = self.session.sources.place(first.key, "first here");
-                        let again = self.session.sources.place(node.span, "again here");
-                        let message = format!("key `{key}` is given twice");
-                        let hint = "keep one of the two";
-                        Err(Box::new(Diagnostic::error(Kind::Syntax, message).at(again).at(first).hint(hint)))
-                    }
-                    None => {
-                        frame.key = Some((key.clone(), node.span));
-                        Ok(())
-                    }
-                },
-                Value::List(_) | Value::Map(_) => Err(self.fail(Kind::Shape, node.span, "a key must be a string")),
-                _ => {
-                    let text = node.scalar_text().unwrap_or_else(|| "null".into());
-                    let message = format!("key `{text}` is {}, not a string; quote it: \"{text}\"", node.kind());
-                    Err(self.fail(Kind::Shape, node.span, &message))
-                }
-            },
+            (Value::Map(map), None) => {
+                let first = node.as_str().and_then(|key| map.get(key)).map(|entry| entry.key);
+                self.key(node, first)
+            }
             (Value::Map(_), Some((key, _))) if key == "<<" => self.merge_key(node),
             (Value::Map(map), Some((key, at))) => {
                 map.insert(key, Entry { key: at, node });
@@ -169,6 +152,27 @@ impl Builder<'_, '_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Takes `node` as the key of the value to come; `first` is where the mapping has this key already.
+    fn key(&mut self, node: Node, first: Option<Span>) -> Outcome<()> {
+        let Value::Str(key) = node.value else {
+            let Some(text) = node.scalar_text().or_else(|| node.is_null().then(|| "null".into())) else {
+                return self.fail(Kind::Shape, node.span, "a key must be a string");
+            };
+            let message = format!("key `{text}` is {}, not a string; quote it: \"{text}\"", node.kind());
+            return self.fail(Kind::Shape, node.span, &message);
+        };
+        if let Some(first) = first {
+            let sources = &self.session.sources;
+            let (first, again) = (sources.place(first, "first here"), sources.place(node.span, "again here"));
+            let diagnostic = Diagnostic::error(Kind::Syntax, format!("key `{key}` is given twice"));
+            return Err(Box::new(diagnostic.at(again).at(first).hint("keep one of the two")));
+        }
+        if let Some(frame) = self.open.last_mut() {
+            frame.key = Some((key, node.span));
+        }
+        Ok(())
     }
 
     fn merge_key(&mut self, node: Node) -> Outcome<()> {
@@ -179,7 +183,7 @@ impl Builder<'_, '_> {
             _ => Vec::new(),
         };
         if sources.is_empty() || sources.iter().any(|source| source.as_map().is_none()) {
-            return Err(self.fail(Kind::Shape, span, "`<<` takes a mapping or a list of mappings"));
+            return self.fail(Kind::Shape, span, "`<<` takes a mapping or a list of mappings");
         }
         if let Some(frame) = self.open.last_mut() {
             frame.merges.extend(sources);
@@ -197,29 +201,29 @@ impl Builder<'_, '_> {
                 Ok((None, Some(core.to_owned())))
             }
             ("tag:yaml.org,2002:", other) => {
-                Err(self.fail(Kind::Syntax, span, &format!("tag `!!{other}` is not supported")))
+                self.fail(Kind::Syntax, span, &format!("tag `!!{other}` is not supported"))
             }
             _ => Ok((None, None)),
         }
     }
 
-    fn too_many(&self, span: Span) -> Box<Diagnostic> {
+    fn too_many<T>(&self, span: Span) -> Outcome<T> {
         let message = format!("more than {} values in one file, aliases expanded", limits::NODES);
         self.fail(Kind::Limit, span, &message)
     }
 
-    fn fail(&self, kind: Kind, span: Span, message: &str) -> Box<Diagnostic> {
-        Box::new(self.session.error_at(kind, span, message))
+    fn fail<T>(&self, kind: Kind, span: Span, message: &str) -> Outcome<T> {
+        Err(Box::new(self.session.error_at(kind, span, message)))
     }
 
-    fn syntax(&self, info: &str, at: Marker) -> Box<Diagnostic> {
+    fn syntax(&self, info: &str, at: Marker) -> Diagnostic {
         let span = self.span(YamlSpan::empty(at));
         let mut diagnostic = self.session.error_at(Kind::Syntax, span, format!("not valid YAML: {info}"));
         let line = self.session.sources.text_of_line(self.file, at.line());
         if line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t') {
             diagnostic = diagnostic.hint("YAML does not allow tabs as indentation; use spaces");
         }
-        Box::new(diagnostic)
+        diagnostic
     }
 
     fn span(&self, at: YamlSpan) -> Span {
@@ -237,7 +241,6 @@ impl Builder<'_, '_> {
 fn scalar(text: &str, style: ScalarStyle, core: Option<&str>) -> Option<Value> {
     let plain = style == ScalarStyle::Plain;
     match core {
-        Some("str") => Some(Value::Str(text.to_owned())),
         Some("null") => Some(Value::Null),
         Some("int") => integer(text).map(|value| Value::Int(value, text.into())),
         Some("float") => float(text).map(|value| Value::Float(value, text.into())),
