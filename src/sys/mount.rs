@@ -5,7 +5,7 @@ use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::CWD;
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
@@ -141,7 +141,16 @@ pub fn pivot(root: BorrowedFd<'_>) -> io::Result<()> {
     // With both arguments the same, the old root is stacked on the new one and needs no folder in it.
     rustix::process::pivot_root(".", ".")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
-    Ok(rustix::process::chdir("/")?)
+    rustix::process::chdir("/")?;
+    // Whatever were left of the old root would lie on top of the new one, one `..` away.
+    if mount_id(CWD, "/..")? != mount_id(root, "")? {
+        return Err(io::Error::other("the old root is still attached"));
+    }
+    Ok(())
+}
+
+fn mount_id(folder: BorrowedFd<'_>, path: &str) -> io::Result<u64> {
+    Ok(rustix::fs::statx(folder, path, AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id)
 }
 
 #[cfg(test)]

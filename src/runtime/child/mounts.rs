@@ -13,9 +13,9 @@ use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID, READ_ONLY};
 use crate::sys::path::{self, Missing};
 
 /// Attaches a helper mount where the pivot will drop it: copies of what it holds can only be made while it is
-/// attached (before kernel 6.15), and live on after it.
+/// attached (before kernel 6.15), and live on after it. Not on the root itself: only the topmost mount there would go.
 pub(super) fn keep_on_old_root(mount: BorrowedFd<'_>) -> io::Result<()> {
-    mount::attach_at(mount, Path::new("/"))
+    mount::attach_at(mount, Path::new("/dev"))
 }
 
 /// Attaches a detached tree at `target` in the root, making the target if missing.
