@@ -15,7 +15,9 @@ use super::ruleset;
 use super::{Bridge, Endpoint, Host, Subnet};
 use crate::sys::netns::with_netns;
 
-const PATIENCE: Duration = Duration::from_millis(400);
+/// Longer than the kernel waits before it repeats a lost SYN: links need a moment to come up.
+const PATIENCE: Duration = Duration::from_millis(1500);
+const DATAGRAM_TRIES: u32 = 3;
 
 /// Runs a test on a thread whose network namespace is a host of its own.
 pub(super) fn host(test: impl FnOnce(&Host) + Send + 'static) {
@@ -67,6 +69,15 @@ pub(super) fn container(host: &Host, n: u8, last: u8) -> OwnedFd {
     netns
 }
 
+/// The same, with `fd00:<n>::<last>` besides.
+pub(super) fn dual_container(host: &Host, n: u8, last: u8) -> OwnedFd {
+    let (netns, mut endpoint) = (namespace(), endpoint(n, last));
+    endpoint.addresses.push(format!("fd00:{n}::{last}/64").parse().unwrap());
+    endpoint.gateways.push(format!("fd00:{n}::1").parse().unwrap());
+    host.attach(netns.as_fd(), &[endpoint], false).unwrap();
+    netns
+}
+
 fn endpoint(n: u8, last: u8) -> Endpoint {
     Endpoint {
         bridge: format!("stb{n}"),
@@ -78,7 +89,7 @@ fn endpoint(n: u8, last: u8) -> Endpoint {
     }
 }
 
-/// Another machine at 192.0.2.2, the host being 192.0.2.1 on `up0` and its router to everywhere. The other machine has
+/// Another machine at 192.0.2.2 and 2001:db8::2, the host being 192.0.2.1 and 2001:db8::1 on `up0` and its router to everywhere. The other machine has
 /// routes to the containers, as an attacker in the same LAN would set them.
 pub(super) fn outside() -> OwnedFd {
     let netns = namespace();
@@ -88,46 +99,49 @@ pub(super) fn outside() -> OwnedFd {
     let mac = [2, 0, 0, 0, 0, 2];
     link::make_veth(&mut batch, &Veth { host: "up0", inside: "lan0", master: 0, mtu: 1400, mac, netns: raw });
     channel.execute(&batch).unwrap();
-    set_up(&channel, "up0", "192.0.2.1/24", "192.0.2.2");
-    inside(&netns, || set_up(&Channel::route().unwrap(), "lan0", "192.0.2.2/24", "192.0.2.1"));
+    set_up(&channel, "up0", &[("192.0.2.1/24", "192.0.2.2"), ("2001:db8::1/64", "2001:db8::2")]);
+    let other = [("192.0.2.2/24", "192.0.2.1"), ("2001:db8::2/64", "2001:db8::1")];
+    inside(&netns, || set_up(&Channel::route().unwrap(), "lan0", &other));
     netns
 }
 
-fn set_up(channel: &Channel, name: &str, address: &str, gateway: &str) {
+fn set_up(channel: &Channel, name: &str, addresses: &[(&str, &str)]) {
     let index = link::links(channel).unwrap().into_iter().find(|link| link.name == name).unwrap().index;
     let mut batch = Batch::default();
     link::raise(&mut batch, index, name);
-    link::add_address(&mut batch, index, address.parse().unwrap());
-    link::add_default_route(&mut batch, index, gateway.parse().unwrap());
+    for (address, gateway) in addresses {
+        link::add_address(&mut batch, index, address.parse().unwrap());
+        link::add_default_route(&mut batch, index, gateway.parse().unwrap());
+    }
     channel.execute(&batch).unwrap();
 }
 
 /// Serves TCP on `port` of the calling thread's namespace for the rest of the test: says the client's address.
 pub(super) fn serve(netns: &OwnedFd, port: u16) {
-    let listener = inside(netns, || TcpListener::bind(("0.0.0.0", port)).unwrap());
+    let listener = inside(netns, || TcpListener::bind(("::", port)).unwrap());
     echo(listener);
 }
 
 /// Serves TCP on `port` of the current namespace.
 pub(super) fn serve_here(port: u16) {
-    echo(TcpListener::bind(("0.0.0.0", port)).unwrap());
+    echo(TcpListener::bind(("::", port)).unwrap());
 }
 
 fn echo(listener: TcpListener) {
     thread::spawn(move || {
         while let Ok((mut stream, peer)) = listener.accept() {
-            let _ = write!(stream, "{}", peer.ip());
+            let _ = write!(stream, "{}", peer.ip().to_canonical());
         }
     });
 }
 
 /// Serves UDP like [`serve`].
 pub(super) fn serve_udp(netns: &OwnedFd, port: u16) {
-    let socket = inside(netns, || UdpSocket::bind(("0.0.0.0", port)).unwrap());
+    let socket = inside(netns, || UdpSocket::bind(("::", port)).unwrap());
     thread::spawn(move || {
         let mut bytes = [0; 64];
         while let Ok((_, peer)) = socket.recv_from(&mut bytes) {
-            let _ = socket.send_to(peer.ip().to_string().as_bytes(), peer);
+            let _ = socket.send_to(peer.ip().to_canonical().to_string().as_bytes(), peer);
         }
     });
 }
@@ -148,11 +162,11 @@ pub(super) fn ask_udp(address: &str) -> Result<IpAddr, std::io::ErrorKind> {
 }
 
 fn exchange(socket: &UdpSocket, address: &str) -> Result<IpAddr, std::io::ErrorKind> {
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE / DATAGRAM_TRIES)).unwrap();
     socket.connect(address).map_err(|error| error.kind())?;
-    socket.send(b"?").map_err(|error| error.kind())?;
     let mut bytes = [0; 64];
-    let length = socket.recv(&mut bytes).map_err(|error| error.kind())?;
+    let mut ask = || socket.send(b"?").and_then(|_| socket.recv(&mut bytes));
+    let length = (1..DATAGRAM_TRIES).fold(ask(), |last, _| last.or_else(|_| ask())).map_err(|error| error.kind())?;
     Ok(std::str::from_utf8(&bytes[..length]).unwrap().parse().unwrap())
 }
 

@@ -7,10 +7,10 @@ use super::netlink::Channel;
 use super::nft::elements;
 use super::ruleset::{BRIDGE, MEMBERS_4};
 use super::testbed::{
-    add_address, ask, ask_udp, ask_udp_from, change_mac, container, flush_tables, host, inside, network, outside,
-    route_to, serve, serve_here, serve_udp,
+    add_address, ask, ask_udp, ask_udp_from, change_mac, container, dual_container, flush_tables, host, inside,
+    network, outside, route_to, serve, serve_here, serve_udp,
 };
-use super::{PortMapping, Protocol};
+use super::{Bridge, PortMapping, Protocol, Subnet};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -205,5 +205,40 @@ fn attaching_again_replaces_what_a_dying_namespace_holds() {
         assert_eq!(members(), 2);
         host.detach(&["v1x2".to_owned()]).unwrap();
         assert_eq!(members(), 0);
+    });
+}
+
+#[test]
+fn ipv6_follows_the_same_rules() {
+    host(|host| {
+        let lan = outside();
+        let dual = |n: u8| {
+            move |bridge: &mut Bridge| {
+                let cidr = format!("fd00:{n}::/64").parse().unwrap();
+                bridge.subnets.push(Subnet { cidr, gateway: Some(format!("fd00:{n}::1").parse().unwrap()) });
+            }
+        };
+        network(host, 1, dual(1));
+        network(host, 2, dual(2));
+        let (a, b, other) = (dual_container(host, 1, 2), dual_container(host, 1, 3), dual_container(host, 2, 2));
+        for netns in [&a, &b, &lan] {
+            serve(netns, 80);
+        }
+        assert_eq!(inside(&b, || ask("[fd00:1::2]:80")), Ok(ip("fd00:1::3")), "same network");
+        assert_eq!(inside(&a, || ask("[2001:db8::2]:80")), Ok(ip("2001:db8::1")), "outside, masqueraded");
+        assert_eq!(inside(&other, || ask("[fd00:1::2]:80")), Err(ConnectionRefused), "another network");
+        assert_eq!(inside(&lan, || ask("[fd00:1::2]:80")), Err(TimedOut), "direct routing from the LAN");
+        host.firewall().publish(&[mapping(Protocol::Tcp, "[::]:8080", "[fd00:1::2]:80")]).unwrap();
+        assert_eq!(inside(&lan, || ask("[2001:db8::1]:8080")), Ok(ip("2001:db8::2")), "published, source kept");
+        assert_eq!(inside(&other, || ask("[2001:db8::1]:8080")), Ok(ip("fd00:2::2")), "hairpin");
+        serve_udp(&b, 7);
+        assert!(inside(&a, || ask_udp_from("fd00:1::2", "[fd00:1::3]:7")).is_ok(), "its own address");
+        let stolen = inside(&a, || {
+            add_address("eth0", "fd00:1::77/128");
+            ask_udp_from("fd00:1::77", "[fd00:1::3]:7")
+        });
+        assert!(stolen.is_err(), "another member's address");
+        serve_here(22);
+        assert_eq!(inside(&a, || ask("10.1.0.1:22")), Err(ConnectionRefused));
     });
 }

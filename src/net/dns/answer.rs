@@ -49,10 +49,7 @@ pub(super) fn decide(bytes: &[u8], names: &Names, asker: Asker<'_>) -> Decision 
     if bytes.len() < HEADER || bytes[2] & 0x80 != 0 {
         return Decision::Ignore;
     }
-    let request = match Message::from_vec(bytes) {
-        Ok(request) => request,
-        Err(_) => return refuse_unread(bytes),
-    };
+    let Ok(request) = Message::from_vec(bytes) else { return refuse_unread(bytes) };
     let limit = match (&request.edns, asker.stream) {
         (_, true) => u16::MAX,
         (Some(edns), false) => edns.max_payload().clamp(PLAIN_LIMIT, EDNS_LIMIT),

@@ -157,7 +157,7 @@ fn a_flood_of_rubbish_leaves_the_resolver_answering() {
             for seed in 0_u32..2000 {
                 let length = seed % 97;
                 let noise: Vec<u8> =
-                    (0..length).map(|n| (seed.wrapping_mul(2_654_435_761) >> (n % 25)) as u8).collect();
+                    (0..length).map(|n| (seed.wrapping_mul(2_654_435_761) >> (n % 25)).to_le_bytes()[0]).collect();
                 let _ = socket.send_to(&noise, RESOLVER);
             }
             let mut half = TcpStream::connect(RESOLVER).unwrap();

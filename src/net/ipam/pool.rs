@@ -80,11 +80,11 @@ impl Pool {
             Some(subnet) => {
                 let subnet = subnet.trunc();
                 let inside = reached.filter(|(_, range)| subnet.contains(range));
-                let conflict = used.into_iter().filter(|(_, other)| overlap(*other, subnet)).chain(inside).next();
-                match conflict {
-                    None => subnet,
-                    Some((by, other)) => return Err(Error::Overlap { network: name.clone(), subnet, other, by }),
+                let mut conflicts = used.into_iter().filter(|(_, other)| overlap(*other, subnet)).chain(inside);
+                if let Some((by, other)) = conflicts.next() {
+                    return Err(Error::Overlap { network: name.clone(), subnet, other, by });
                 }
+                subnet
             }
             None => {
                 let taken: Vec<_> = used.into_iter().chain(reached).map(|(_, range)| range).collect();

@@ -39,7 +39,7 @@ fn describe(pid: i32, process: &Path) -> Holder {
 fn project(arguments: &[u8]) -> Option<String> {
     let words: Vec<_> = arguments.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
     let after = |hidden: &str| words.get(words.iter().position(|word| word == hidden)? + 1);
-    let supervised = after("__supervisor").map(|project| project.to_string());
+    let supervised = after("__supervisor").map(ToString::to_string);
     supervised.or_else(|| Some(Path::new(after("__shim")?.as_ref()).file_name()?.to_string_lossy().into_owned()))
 }
 

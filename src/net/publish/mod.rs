@@ -8,7 +8,9 @@ use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, sockopt};
+use nix::sys::socket::{
+    self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, sockopt,
+};
 
 use super::error::Error;
 use super::firewall::Protocol;
@@ -153,7 +155,7 @@ fn bind(address: IpAddr, port: u16, protocol: Protocol, reuse: bool) -> Result<(
     socket::setsockopt(&socket, sockopt::RcvBuf, &0)?;
     socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(address, port)))?;
     let bound: SockaddrStorage = socket::getsockname(socket.as_raw_fd())?;
-    let bound = bound.as_sockaddr_in().map(|v4| v4.port()).or_else(|| bound.as_sockaddr_in6().map(|v6| v6.port()));
+    let bound = bound.as_sockaddr_in().map(SockaddrIn::port).or_else(|| bound.as_sockaddr_in6().map(SockaddrIn6::port));
     Ok((socket, bound.unwrap_or(port)))
 }
 
