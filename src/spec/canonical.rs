@@ -252,7 +252,9 @@ impl Canon<'_, '_> {
         };
         let Some(value) = value else {
             if let (Some(text), true) = (node.scalar_text(), matches!(node.value, Value::Str(_) | Value::Float(..))) {
-                return self.bad(node.span, trail, format!("`{text}` is no whole number that fits 64 bits"));
+                let digits = text.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit());
+                let why = if digits && !text.is_empty() { "does not fit 64 bits" } else { "is no whole number" };
+                return self.bad(node.span, trail, format!("`{text}` {why}"));
             }
             return self.mismatch(&node, trail, "a whole number");
         };

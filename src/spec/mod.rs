@@ -21,6 +21,7 @@ pub mod load;
 pub mod loader;
 mod merge;
 pub mod model;
+mod mounts;
 pub mod name;
 mod node;
 mod normalize;

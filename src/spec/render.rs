@@ -93,5 +93,10 @@ pub fn pretty(value: &Value) -> String {
 
 /// `config`: block style YAML, `x-` keys included.
 pub fn yaml(project: &Project) -> String {
-    serde_yaml::to_string(&value(project)).unwrap_or_default()
+    tree_yaml(&value(project))
+}
+
+/// A JSON value as block style YAML: for [`Loaded::tree`](super::Loaded::tree).
+pub fn tree_yaml(tree: &Value) -> String {
+    serde_yaml::to_string(tree).unwrap_or_default()
 }
