@@ -83,6 +83,11 @@ pub(crate) fn mask(names: &[String]) -> Result<u64, Error> {
     })
 }
 
+/// Whether the bits hold a capability, given by its canonical name.
+pub(crate) fn holds(mask: u64, name: &str) -> bool {
+    bit(name).is_some_and(|bit| mask & bit != 0)
+}
+
 fn named(names: &[String]) -> Result<u64, Error> {
     mask(&names.iter().filter(|name| canonical(name) != "ALL").cloned().collect::<Vec<_>>())
 }

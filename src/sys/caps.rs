@@ -20,14 +20,9 @@ pub fn limit(mask: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a change of the user id keeps the permitted capabilities.
-pub fn keep(keep: bool) -> io::Result<()> {
-    Ok(rustix::thread::set_keep_capabilities(keep)?)
-}
-
-/// Makes `mask` the effective and permitted set; nothing is inheritable or ambient.
+/// Makes `mask` the effective and permitted set, as far as the caller has it; nothing is inheritable or ambient.
 pub fn set(mask: u64) -> io::Result<()> {
-    let held = CapabilitySet::from_bits_retain(mask);
+    let held = CapabilitySet::from_bits_retain(mask) & rustix::thread::capabilities(None)?.permitted;
     let sets = CapabilitySets { effective: held, permitted: held, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets)?;
     Ok(rustix::thread::clear_ambient_capability_set()?)

@@ -17,8 +17,8 @@ use super::{Adopt, Created, Entry, Event, Exec, SpawnOptions};
 use crate::runtime::error::Error;
 use crate::runtime::launch::{Launch, Process};
 use crate::runtime::wire::{Message, Numbered, Reply, Request};
-use crate::sys::exe;
 use crate::sys::frame::AsyncFrames;
+use crate::sys::{exe, process};
 
 type Answer = (Reply, Vec<OwnedFd>);
 /// Requests on their way; `None` once the connection is gone.
@@ -191,6 +191,12 @@ impl Client {
         self.do_it(&Request::Shutdown, &[]).await
     }
 
+    /// The shim's pidfd, if this client started it.
+    pub fn pidfd(&self) -> Option<OwnedFd> {
+        let id = i32::try_from(lock(self.child.as_ref()?).id()).ok()?;
+        process::pidfd_open(id).ok()
+    }
+
     async fn do_it(&self, request: &Request, fds: &[OwnedFd]) -> Result<(), Error> {
         match self.ask(request, fds).await? {
             (Reply::Done, _) => Ok(()),
@@ -227,7 +233,7 @@ impl Drop for Client {
     fn drop(&mut self) {
         self.reader.abort();
         if let Some(child) = &self.child {
-            let _ = child.lock().unwrap_or_else(PoisonError::into_inner).try_wait();
+            let _ = lock(child).try_wait();
         }
     }
 }

@@ -1,0 +1,225 @@
+//! From verdicts to a program of the kernel's packet filter machine.
+
+use super::profile::{Abi, Verdict, ranges};
+use crate::runtime::caps;
+use crate::sys::seccomp::Instruction;
+
+const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+const GO: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
+const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+/// Offsets into what the kernel shows to a filter.
+const NUMBER: u32 = 0;
+const ARCH: u32 = 4;
+const ARG0: u32 = 16;
+const ARG2: u32 = 32;
+
+const ARCH_X86_64: u32 = 0xc000_003e;
+const ARCH_I386: u32 = 0x4000_0003;
+const ARCH_ARM64: u32 = 0xc000_00b7;
+
+/// `CLONE_NEW*`, as far as clone takes them.
+const NEW_NAMESPACES: u32 = 0x7e02_0000;
+/// Values of personality(2): Linux, its 32-bit face, both with randomised addresses off, and the question.
+const PERSONALITIES: [u32; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
+/// `SYS_SOCKET` and `SYS_SOCKETPAIR` of socketcall(2).
+const MAKES_SOCKET: [u32; 2] = [1, 8];
+const NETLINK_ROUTE: u32 = 0;
+const NETLINK_AUDIT: u32 = 9;
+
+/// The program for a process that may hold these capabilities.
+pub(super) fn program(capabilities: u64) -> Vec<Instruction> {
+    let tables: &[(u32, Abi)] = if cfg!(target_arch = "aarch64") {
+        &[(ARCH_ARM64, Abi::Arm64)]
+    } else {
+        &[(ARCH_X86_64, Abi::X86_64), (ARCH_I386, Abi::I386)]
+    };
+    let mut program = vec![plain(LOAD, ARCH)];
+    for &(arch, abi) in tables {
+        let mut table = vec![plain(LOAD, NUMBER)];
+        table.extend(tree(&ranges(abi, capabilities), capabilities));
+        // Further than a conditional jump reaches.
+        program.push(jump(IF_EQUAL, arch, 1, 0));
+        program.push(plain(GO, length(&table)));
+        program.extend(table);
+    }
+    program.push(plain(RETURN, libc::SECCOMP_RET_KILL_PROCESS));
+    program
+}
+
+/// Halves the ranges until one is left.
+fn tree(ranges: &[(u32, Verdict)], capabilities: u64) -> Vec<Instruction> {
+    match ranges {
+        [] => vec![fail(libc::ENOSYS)],
+        [(_, verdict)] => leaf(*verdict, capabilities),
+        _ => {
+            let (low, high) = ranges.split_at(ranges.len() / 2);
+            let (below, above) = (tree(low, capabilities), tree(high, capabilities));
+            let mut program = match u8::try_from(below.len()) {
+                Ok(distance) => vec![jump(IF_AT_LEAST, high[0].0, distance, 0)],
+                Err(_) => vec![jump(IF_AT_LEAST, high[0].0, 0, 1), plain(GO, length(&below))],
+            };
+            program.extend(below);
+            program.extend(above);
+            program
+        }
+    }
+}
+
+fn leaf(verdict: Verdict, capabilities: u64) -> Vec<Instruction> {
+    match verdict {
+        Verdict::Allow => vec![allow()],
+        Verdict::Fail(errno) => vec![fail(errno)],
+        Verdict::Personality => one_of(ARG0, &PERSONALITIES, allow(), fail(libc::EPERM)),
+        Verdict::SocketCall => one_of(ARG0, &MAKES_SOCKET, fail(libc::ENOSYS), allow()),
+        Verdict::Clone => {
+            vec![plain(LOAD, ARG0), plain(AND, NEW_NAMESPACES), jump(IF_EQUAL, 0, 0, 1), allow(), fail(libc::EPERM)]
+        }
+        Verdict::Socket => socket(capabilities),
+    }
+}
+
+/// Unix, internet and netlink route sockets; what else a capability brings.
+fn socket(capabilities: u64) -> Vec<Instruction> {
+    let number = |value: i32| value.cast_unsigned();
+    let mut families = vec![number(libc::AF_UNIX), number(libc::AF_INET), number(libc::AF_INET6)];
+    if caps::holds(capabilities, "NET_RAW") {
+        families.push(number(libc::AF_PACKET));
+    }
+    let mut protocols = vec![NETLINK_ROUTE];
+    if caps::holds(capabilities, "AUDIT_WRITE") {
+        protocols.push(NETLINK_AUDIT);
+    }
+    if caps::holds(capabilities, "NET_ADMIN") {
+        families.push(number(libc::AF_NETLINK));
+    }
+    let netlink = one_of(ARG2, &protocols, allow(), fail(libc::EINVAL));
+    let mut program = one_of(ARG0, &families, allow(), plain(LOAD, ARG0));
+    program.push(jump(IF_EQUAL, number(libc::AF_NETLINK), 1, 0));
+    program.push(fail(libc::EAFNOSUPPORT));
+    program.extend(netlink);
+    program
+}
+
+/// `hit` if the argument at this offset is one of the values, else `miss` and what follows. Only the lower half is
+/// looked at, as these arguments are 32 bits wide.
+fn one_of(offset: u32, values: &[u32], hit: Instruction, miss: Instruction) -> Vec<Instruction> {
+    let mut program = vec![plain(LOAD, offset)];
+    for (index, &value) in values.iter().enumerate() {
+        // Over the comparisons that are left and the one jump behind them.
+        let distance = u8::try_from(values.len() - index).unwrap_or(u8::MAX);
+        program.push(jump(IF_EQUAL, value, distance, 0));
+    }
+    program.push(plain(GO, 1));
+    program.push(hit);
+    program.push(miss);
+    program
+}
+
+fn length(program: &[Instruction]) -> u32 {
+    u32::try_from(program.len()).unwrap_or(u32::MAX)
+}
+
+fn allow() -> Instruction {
+    plain(RETURN, libc::SECCOMP_RET_ALLOW)
+}
+
+fn fail(errno: i32) -> Instruction {
+    plain(RETURN, libc::SECCOMP_RET_ERRNO | errno.cast_unsigned())
+}
+
+fn plain(code: u16, k: u32) -> Instruction {
+    Instruction { code, jt: 0, jf: 0, k }
+}
+
+fn jump(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
+    Instruction { code, jt, jf, k }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::caps::mask;
+
+    /// What the kernel's machine would do.
+    fn verdict(program: &[Instruction], arch: u32, number: u32, args: [u32; 3]) -> u32 {
+        let (mut at, mut register) = (0, 0);
+        loop {
+            let instruction = program[at];
+            at += 1;
+            match instruction.code {
+                LOAD => {
+                    register = match instruction.k {
+                        NUMBER => number,
+                        ARCH => arch,
+                        offset => args[(offset as usize - 16) / 8],
+                    };
+                }
+                AND => register &= instruction.k,
+                GO => at += instruction.k as usize,
+                RETURN => return instruction.k,
+                code => {
+                    let yes = if code == IF_EQUAL { register == instruction.k } else { register >= instruction.k };
+                    at += usize::from(if yes { instruction.jt } else { instruction.jf });
+                }
+            }
+        }
+    }
+
+    fn held(names: &[&str]) -> u64 {
+        mask(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap()
+    }
+
+    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+
+    fn errno(number: i32) -> u32 {
+        libc::SECCOMP_RET_ERRNO | number.cast_unsigned()
+    }
+
+    #[test]
+    fn the_tree_says_what_the_ranges_say() {
+        for capabilities in [0, held(&["SYS_ADMIN"]), held(&["ALL"])] {
+            let program = program(capabilities);
+            for (arch, abi) in [(ARCH_X86_64, Abi::X86_64), (ARCH_I386, Abi::I386)] {
+                let ranges = ranges(abi, capabilities);
+                for number in 0..600 {
+                    let (_, expected) = ranges[ranges.partition_point(|(start, _)| *start <= number) - 1];
+                    let found = verdict(&program, arch, number, [0; 3]);
+                    match expected {
+                        Verdict::Allow => assert_eq!(found, ALLOW, "{number}"),
+                        Verdict::Fail(code) => assert_eq!(found, errno(code), "{number}"),
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn arguments_decide() {
+        let program_of = |names: &[&str]| program(held(names));
+        let plain = program_of(&[]);
+        let socket =
+            |program: &[Instruction], family, protocol| verdict(program, ARCH_X86_64, 41, [family, 1, protocol]);
+        assert_eq!([1, 2, 10].map(|family| socket(&plain, family, 6)), [ALLOW; 3]);
+        assert_eq!(socket(&plain, 16, 0), ALLOW);
+        assert_eq!(socket(&plain, 16, 15), errno(libc::EINVAL));
+        assert_eq!([17, 38, 40, 0].map(|family| socket(&plain, family, 0)), [errno(libc::EAFNOSUPPORT); 4]);
+        assert_eq!(socket(&program_of(&["NET_RAW"]), 17, 0), ALLOW);
+        assert_eq!(socket(&program_of(&["NET_ADMIN"]), 16, 12), ALLOW);
+        assert_eq!(socket(&program_of(&["AUDIT_WRITE"]), 16, 9), ALLOW);
+        let clone = |flags| verdict(&plain, ARCH_X86_64, 56, [flags, 0, 0]);
+        assert_eq!((clone(0x3d_0f00), clone(0x1000_0011)), (ALLOW, errno(libc::EPERM)));
+        assert_eq!(verdict(&plain, ARCH_X86_64, 435, [0; 3]), errno(libc::ENOSYS));
+        assert_eq!(verdict(&plain, ARCH_X86_64, 135, [8, 0, 0]), ALLOW);
+        assert_eq!(verdict(&plain, ARCH_X86_64, 135, [0x40_0000, 0, 0]), errno(libc::EPERM));
+        assert_eq!(verdict(&plain, ARCH_I386, 102, [1, 0, 0]), errno(libc::ENOSYS));
+        assert_eq!(verdict(&plain, ARCH_I386, 102, [3, 0, 0]), ALLOW);
+        assert_eq!(verdict(&plain, ARCH_X86_64, 0x4000_0000, [0; 3]), errno(libc::ENOSYS));
+        assert_eq!(verdict(&plain, ARCH_X86_64, 425, [0; 3]), errno(libc::EPERM));
+        assert_eq!(verdict(&plain, 0xdead, 0, [0; 3]), libc::SECCOMP_RET_KILL_PROCESS);
+    }
+}
