@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -36,6 +37,8 @@ const STANDARD_DEVICES: [&str; 10] = [
 ];
 /// How often killing is repeated until nobody is left who could fork.
 const KILL_ROUNDS: usize = 100;
+/// Milliseconds.
+const PATIENCE: usize = 50;
 
 /// A container's control groups.
 #[derive(Debug, Clone)]
@@ -57,7 +60,8 @@ impl Group {
     /// Makes the unified group with its limits, before the clone, which is born into it. `None` without v2.
     pub(crate) fn make_unified(&self, wanted: &Cgroup) -> Result<Option<OwnedFd>, LaunchError> {
         let Some(unified) = &self.layout.unified else { return Ok(None) };
-        v2::make(unified, &self.path, &wanted.resources).map(Some)
+        v2::make(unified, &self.path, &wanted.resources)?;
+        self.unified().map_err(|e| LaunchError::new(format!("open control group {}", self.path), e))
     }
 
     /// Makes the v1 groups with their limits and moves the caller into them.
@@ -70,10 +74,10 @@ impl Group {
         v1::enter(&self.layout, &self.path, &wanted.resources, rules.as_deref())
     }
 
-    /// Moves a process (an exec) into all the groups.
-    pub(crate) fn add(&self, pid: i32) -> Result<(), LaunchError> {
-        for folder in self.folders() {
-            match write(&folder.join("cgroup.procs"), &pid.to_string()) {
+    /// Moves the caller, an exec's clone, into the v1 groups that there are.
+    pub(crate) fn join(&self) -> Result<(), LaunchError> {
+        for hierarchy in &self.layout.v1 {
+            match v1::join(&hierarchy.mount.join(&self.path)) {
                 // Not every hierarchy is used by every container.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 other => other.map_err(|e| LaunchError::new(format!("join control group {}", self.path), e))?,
@@ -82,15 +86,19 @@ impl Group {
         Ok(())
     }
 
-    /// What a container sees of its groups: (name below `/sys/fs/cgroup`, folder). One without a name is the whole.
+    /// The unified group's folder, for a clone to be born into.
+    pub(crate) fn unified(&self) -> io::Result<Option<OwnedFd>> {
+        let Some(unified) = &self.layout.unified else { return Ok(None) };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Some(rustix::fs::open(unified.mount.join(&self.path), flags, Mode::empty())?))
+    }
+
+    /// Where a container may see its groups: (name below `/sys/fs/cgroup`, folder, which may be missing). One without
+    /// a name is the whole.
     pub(crate) fn views(&self) -> Vec<(String, PathBuf)> {
         match &self.layout.unified {
             Some(unified) if self.layout.v1.is_empty() => vec![(String::new(), unified.mount.join(&self.path))],
-            _ => {
-                let visible = |folder: &PathBuf| folder.is_dir();
-                let v1 = self.layout.v1.iter().map(|hierarchy| (hierarchy.name(), hierarchy.mount.join(&self.path)));
-                v1.filter(|(_, folder)| visible(folder)).collect()
-            }
+            _ => self.layout.v1.iter().map(|v1| (v1.name(), v1.mount.join(&self.path))).collect(),
         }
     }
 
@@ -141,6 +149,16 @@ impl Group {
     /// Removes the groups; `false` if a process that is about to vanish still holds one.
     pub(crate) fn remove(&self) -> bool {
         self.folders().fold(true, |gone, folder| remove_folder(&folder) && gone)
+    }
+
+    /// Removes the groups, and gives a process that is about to vanish a moment to do so.
+    pub(crate) fn remove_patiently(&self) {
+        for _ in 0..PATIENCE {
+            if self.remove() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Removes the folders above the container's, if empty.

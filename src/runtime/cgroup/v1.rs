@@ -1,5 +1,6 @@
 //! Limits in v1 hierarchies, written by the container's own clone while it still sees them.
 
+use std::io;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -27,9 +28,17 @@ pub(super) fn enter(
         if let (true, Some(rules)) = (hierarchy.has("devices"), rules) {
             allow_devices(&folder, rules)?;
         }
-        write(&folder.join("cgroup.procs"), "0").map_err(|e| LaunchError::new(step(), e))?;
+        join(&folder).map_err(|e| LaunchError::new(step(), e))?;
     }
     Ok(())
+}
+
+/// Moves the caller, which has one thread.
+///
+/// A thread that moves itself needs no lock of all processes. Through `cgroup.procs`, or for another process, the
+/// kernel takes it, and waits for a grace period of some 10 ms first.
+pub(super) fn join(folder: &Path) -> io::Result<()> {
+    write(&folder.join("tasks"), "0")
 }
 
 /// Controllers that only matter when limits are asked for are left out otherwise: each costs a folder and a move.

@@ -1,9 +1,6 @@
 //! Limits in the unified hierarchy, written by the shim before the clone.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
-
-use rustix::fs::{Mode, OFlags};
 
 use super::layout::Unified;
 use super::{make_folder, set, write};
@@ -13,8 +10,8 @@ use crate::runtime::launch::Resources;
 const CONTROLLERS: [&str; 5] = ["memory", "cpu", "pids", "cpuset", "io"];
 const DEFAULT_PERIOD: u64 = 100_000;
 
-/// Makes the group and sets its limits; returns its folder for the clone.
-pub(super) fn make(unified: &Unified, path: &str, resources: &Resources) -> Result<OwnedFd, LaunchError> {
+/// Makes the group and sets its limits.
+pub(super) fn make(unified: &Unified, path: &str, resources: &Resources) -> Result<(), LaunchError> {
     let step = || format!("make control group {path} in {}", unified.mount.display());
     let folder = make_folder(&unified.mount, path).map_err(|e| LaunchError::new(step(), e))?;
     let has = |controller: &str| unified.controllers.iter().any(|name| name == controller);
@@ -47,8 +44,7 @@ pub(super) fn make(unified: &Unified, path: &str, resources: &Resources) -> Resu
     if let (true, Some(weight)) = (has("io"), resources.blkio_weight) {
         set(&folder, "io.weight", &format!("default {weight}"))?;
     }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(&folder, flags, Mode::empty()).map_err(|e| LaunchError::new(step(), e))
+    Ok(())
 }
 
 /// Hands the controllers down every level above the group. One that can't be handed down shows when its limit is set.

@@ -9,6 +9,7 @@ use super::port::Port;
 use super::process::{Program, Setting};
 use super::rootfs::fail;
 use super::{Standard, Step, user};
+use crate::runtime::cgroup::Group;
 use crate::runtime::error::LaunchError;
 use crate::runtime::launch::Process;
 use crate::runtime::seccomp::Filter;
@@ -24,16 +25,13 @@ pub(crate) struct Joined<'a> {
     pub(crate) port: Port,
     pub(crate) standard: Standard,
     pub(crate) filter: Option<Filter>,
+    pub(crate) group: &'a Group,
     /// Process 1 of the container.
     pub(crate) container: &'a OwnedFd,
 }
 
 /// Runs in the clone, which is in the container's pid namespace already.
 pub(crate) fn run(joined: &Joined<'_>) -> i32 {
-    // Released once the clone is in the container's control groups.
-    if !joined.port.await_release() {
-        return 125;
-    }
     match prepare(joined) {
         Ok(program) => {
             let _ = sys::process::unblock_signals();
@@ -48,6 +46,7 @@ fn prepare(joined: &Joined<'_>) -> Result<Program, LaunchError> {
     if let Some(adjustment) = process.oom_score_adj {
         fs_err::write("/proc/self/oom_score_adj", adjustment.to_string()).step(|| "set oom_score_adj")?;
     }
+    joined.group.join()?;
     let namespaces =
         libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWCGROUP;
     sys::process::enter(joined.container.as_fd(), namespaces).step(|| "enter the container")?;

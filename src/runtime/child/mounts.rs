@@ -90,8 +90,11 @@ pub(super) fn control_groups(
     let top = mount::tmpfs(Some(64 << 10), 0o755).step(step)?;
     mount::attach(top.as_fd(), place.as_fd()).step(step)?;
     for (name, view) in views {
+        let tree = match mount::clone_tree(view, false) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            other => other.step(step)?,
+        };
         mkdirat(&top, name.as_str(), Mode::from(0o755)).step(step)?;
-        let tree = mount::clone_tree(view, false).step(step)?;
         let place = path::open_plain(top.as_fd(), Path::new(name), OFlags::PATH).step(step)?;
         mount::attach(tree.as_fd(), place.as_fd()).step(step)?;
         for alias in name.split(',').filter(|alias| alias != name) {

@@ -10,7 +10,6 @@ use crate::runtime::child::{self, Joined, Port, Standard};
 use crate::runtime::error::LaunchError;
 use crate::runtime::launch::Process;
 use crate::runtime::wire::{Reply, Report};
-use crate::sys::process;
 
 impl Shim {
     /// Clones a process into a container; the answer follows when its socket closes.
@@ -34,17 +33,14 @@ impl Shim {
         let (ours, theirs) = Port::pair().map_err(|e| LaunchError::new("make a socket", e))?;
         let mut fds = fds.into_iter();
         let standard = Standard { fds: [fds.next(), fds.next(), fds.next()], owned: false };
-        let joined = Joined { process, port: theirs, standard, filter, container: &container.pidfd };
-        let cloned = self.clone_into(Some(&container.pidfd), 0, None, || child::run_exec(&joined));
+        let joined =
+            Joined { process, port: theirs, standard, filter, group: &container.group, container: &container.pidfd };
+        let unified = container.group.unified().map_err(|e| LaunchError::new("open the control group", e))?;
+        let cloned = self.clone_into(Some(&container.pidfd), 0, unified.as_ref(), || child::run_exec(&joined));
         let cloned = cloned.map_err(|e| LaunchError::new("enter the container", e))?;
         drop(joined);
-        if let Err(error) = container.group.add(cloned.pid) {
-            let _ = process::signal(cloned.pidfd.as_fd(), libc::SIGKILL);
-            return Err(error);
-        }
         let token = self.watch(ours.as_fd(), Source::Exec(cloned.pid));
         let token = token.map_err(|e| LaunchError::new("watch the process", e))?;
-        let _ = ours.release();
         let record = ExecRecord {
             exec_id: new_id(),
             pidfd: cloned.pidfd,

@@ -150,7 +150,7 @@ impl Shim {
         }
         let Some(asker) = container.starter.take() else { return };
         let Some(container) = self.containers.remove(id) else { return };
-        container.group.remove_parents();
+        self.remove_parents_of(&container);
         if let Some(error) = container.failure {
             self.reply(asker, Reply::Launch(error), &[]);
         }
@@ -160,16 +160,18 @@ impl Shim {
     pub(super) fn finish_forgetting(&mut self, id: &str) {
         let Some(asker) = self.containers.get_mut(id).and_then(|container| container.forgetter.take()) else { return };
         if let Some(container) = self.containers.remove(id) {
-            for _ in 0..50 {
-                if container.group.remove() {
-                    break;
-                }
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
+            container.group.remove_patiently();
             self.leftovers.retain(|group| !group.remove());
-            container.group.remove_parents();
+            self.remove_parents_of(&container);
         }
         self.reply(asker, Reply::Done, &[]);
+    }
+
+    /// Removes the folders above a container's control groups with the last one.
+    fn remove_parents_of(&self, container: &Container) {
+        if self.containers.is_empty() {
+            container.group.remove_parents();
+        }
     }
 
     /// An adopted container's process ended: whoever its parent is now has its status, and the kernel tells it.

@@ -130,7 +130,17 @@ impl Shim {
             }
             self.restart.run_if_due();
         }
+        self.clean_up();
         socket::remove(&self.run_dir)
+    }
+
+    /// Removes what ended containers left that nobody came to fetch.
+    fn clean_up(&mut self) {
+        let ended = self.containers.values().filter(|container| !container.is_alive());
+        for group in self.leftovers.iter().chain(ended.map(|container| &container.group)) {
+            group.remove_patiently();
+            group.remove_parents();
+        }
     }
 
     /// Watches a descriptor for input.
