@@ -15,6 +15,7 @@
 mod attach;
 mod bridge;
 mod chains;
+mod conntrack;
 pub mod dns;
 mod error;
 pub mod files;
