@@ -1,5 +1,6 @@
 //! From the record of a container to its launch: mounts opened, limits in numbers, nothing left to decide.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -9,7 +10,7 @@ use fs_err as fs;
 use super::control::Failure;
 use super::hosts;
 use super::paths::Paths;
-use super::state::{MountRecord, Record};
+use super::state::{self, MountRecord, Record};
 use super::volumes;
 use crate::images::{Store, Writable};
 use crate::runtime::device::{Device, DeviceRule};
@@ -42,8 +43,14 @@ impl Bundle {
 
 /// Opens everything that a container needs. Blocking.
 ///
-/// `kept` says that the shim still has the container's network from an earlier run.
-pub(crate) fn prepare(paths: &Paths, store: &Store, record: &Record, kept: bool) -> Result<Bundle, Failure> {
+/// `mounted` are the volumes with a file system of their own; `kept` says that the shim still has the container's network from an earlier run.
+pub(crate) fn prepare(
+    paths: &Paths,
+    store: &Store,
+    record: &Record,
+    mounted: &BTreeMap<String, OwnedFd>,
+    kept: bool,
+) -> Result<Bundle, Failure> {
     let image = store.find(&record.image_id).map_err(|e| Failure::new(e.to_string()))?;
     let image = image.ok_or_else(|| {
         Failure::new(format!("container {}: its image {} is gone", record.name, record.image))
@@ -59,17 +66,19 @@ pub(crate) fn prepare(paths: &Paths, store: &Store, record: &Record, kept: bool)
         bundle.launch.mounts.push(Mount::Tree { slot, target, flags: MountFlags::default() });
     }
     for mount in &record.mounts {
-        let opened = open_mount(paths, store, &mut bundle, mount).map_err(|failure| Failure {
+        let opened = open_mount(paths, store, mounted, &mut bundle, mount).map_err(|failure| Failure {
             message: format!("container {}: {}", record.name, failure.message),
             ..failure
         })?;
         bundle.launch.mounts.push(opened);
     }
-    if !matches!(bundle.launch.namespaces.net, Net::Join(_)) {
-        let files = hosts::files(record);
-        let file = |(target, content): (&str, String)| small_file(target.to_owned(), content.into_bytes(), 0o644);
-        bundle.launch.mounts.extend(files.into_iter().map(file));
-    }
+    // A container in another's network has the other's names.
+    let files = match &bundle.launch.namespaces.net {
+        Net::Join(other) => state::find_record(paths, other).ok().flatten().map(|other| hosts::files(&other)),
+        _ => Some(hosts::files(record)),
+    };
+    let file = |(target, content): (&str, String)| small_file(target.to_owned(), content.into_bytes(), 0o644);
+    bundle.launch.mounts.extend(files.unwrap_or_default().into_iter().map(file));
     for (kind, mounts, home) in
         [("secret", &record.config.secrets, "/run/secrets"), ("config", &record.config.configs, "")]
     {
@@ -201,7 +210,13 @@ pub(crate) fn stdio(paths: &Paths, record: &Record) -> Stdio {
     }
 }
 
-fn open_mount(paths: &Paths, store: &Store, bundle: &mut Bundle, mount: &MountRecord) -> Result<Mount, Failure> {
+fn open_mount(
+    paths: &Paths,
+    store: &Store,
+    mounted: &BTreeMap<String, OwnedFd>,
+    bundle: &mut Bundle,
+    mount: &MountRecord,
+) -> Result<Mount, Failure> {
     let at = |e: &dyn std::fmt::Display| Failure::new(format!("mount {} at {}: {e}", mount.source, mount.target));
     let flags = MountFlags { read_only: mount.read_only, ..MountFlags::default() };
     let tree = match mount.kind.as_str() {
@@ -210,8 +225,8 @@ fn open_mount(paths: &Paths, store: &Store, bundle: &mut Bundle, mount: &MountRe
                 target: mount.target.clone(),
                 size: mount.size,
                 mode: mount.mode.unwrap_or(0o1777),
-                uid: 0,
-                gid: 0,
+                uid: mount.uid,
+                gid: mount.gid,
                 flags: MountFlags { nosuid: true, nodev: true, noexec: true, read_only: mount.read_only },
             });
         }
@@ -232,7 +247,11 @@ fn open_mount(paths: &Paths, store: &Store, bundle: &mut Bundle, mount: &MountRe
         _ => {
             let volume = volumes::find(paths, &mount.source).map_err(|e| at(&e))?;
             let volume = volume.ok_or_else(|| at(&"the volume is gone"))?;
-            let tree = mount::clone_tree(&volumes::data(paths, &volume)?, true).map_err(|e| at(&e))?;
+            let tree = match mounted.get(&volume.name) {
+                Some(tree) => mount::clone_tree_at(tree.as_fd(), Path::new(""), true),
+                None => mount::clone_tree(&volumes::data(paths, &volume), true),
+            };
+            let tree = tree.map_err(|e| at(&e))?;
             beneath(tree, mount.subpath.as_deref()).map_err(|e| at(&e))?
         }
     };

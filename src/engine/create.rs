@@ -38,7 +38,8 @@ impl Supervisor {
         })?;
         let neighbours = self.containers();
         let surroundings = self.surroundings(&desired, &identity, &service, &image, replaces, &neighbours)?;
-        let record = record::record(&desired, identity, &service, &image, surroundings)?;
+        let hostname = hostname(&service, &surroundings.joins, &identity.id, &neighbours);
+        let record = record::record(&desired, identity, &service, &image, hostname, surroundings)?;
         let (paths, store, boot_id) = (self.paths.clone(), self.store.clone(), self.boot_id.clone());
         let container = blocking(move || -> Result<Container, Failure> {
             let failed =
@@ -139,6 +140,17 @@ impl Supervisor {
     }
 }
 
+/// A container in another's network has the other's name, one in the host's network the host's.
+fn hostname(service: &Service, joins: &Joins, id: &str, neighbours: &[Container]) -> String {
+    let own = || super::supervisor::short(id).to_owned();
+    let joined = match joins.net.as_deref() {
+        None | Some("none") => None,
+        Some("host") => Some(rustix::system::uname().nodename().to_string_lossy().into_owned()),
+        Some(other) => neighbours.iter().find(|c| c.record.id == other).map(|c| c.record.hostname.clone()),
+    };
+    service.hostname.clone().or(joined).unwrap_or_else(own)
+}
+
 /// Makes a container's volume, and gives an empty one the content that the image has at that place.
 fn fill_volume(
     paths: &Paths,
@@ -163,8 +175,14 @@ fn fill_volume(
         volumes::ensure(paths, &volume).map_err(|e| failed(&e))?;
     }
     let volume = volumes::find(paths, &mount.source).map_err(|e| failed(&e))?.ok_or_else(|| failed(&"it is gone"))?;
-    let data = volumes::data(paths, &volume)?;
-    if !mount.nocopy && mount.subpath.is_none() && !image.host && volumes::is_empty(&data).map_err(|e| failed(&e))? {
+    let data = volumes::data(paths, &volume);
+    let own = !volume.driver_opts.contains_key("type");
+    if own
+        && !mount.nocopy
+        && mount.subpath.is_none()
+        && !image.host
+        && volumes::is_empty(&data).map_err(|e| failed(&e))?
+    {
         store.copy_up(image, &mount.target, &data).map_err(|e| failed(&e))?;
     }
     Ok(())

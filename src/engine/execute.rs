@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -13,6 +14,9 @@ use super::state::{Health, Status};
 use super::supervisor::Supervisor;
 use crate::planner::{Action, Goal, Plan, Reference, Schedule, Step, StepId};
 use crate::sys::process::signal_number;
+
+/// How long a service without a health check must have run to count as ready.
+const SETTLING: Duration = Duration::from_millis(300);
 
 /// Another command took over.
 #[derive(Debug)]
@@ -197,7 +201,14 @@ impl Supervisor {
                 _ => None,
             }
         };
-        let action = self.wait_for(reached).await?;
+        let mut action = self.wait_for(reached).await?;
+        if goal == Goal::Ready && action == control::Action::Started {
+            // Nothing tells that a service without a health check is ready; one that ends at once is not.
+            let ended = self.wait_for(|this| reached(this).filter(|r| *r != Ok(control::Action::Started)));
+            if let Ok(ended) = tokio::time::timeout(SETTLING, ended).await {
+                action = ended?;
+            }
+        }
         if goal == Goal::Completed {
             self.tell(&container, action);
         }

@@ -46,9 +46,9 @@ pub(crate) fn record(
     identity: Identity,
     service: &Service,
     image: &Image,
+    hostname: String,
     surroundings: Surroundings,
 ) -> Result<Record, Failure> {
-    let hostname = service.hostname.clone().unwrap_or_else(|| identity.id[..12].to_owned());
     let process = process(service, image, &hostname).map_err(|failure| Failure {
         message: format!("service {}: {}", identity.service, failure.message),
         ..failure
@@ -253,6 +253,8 @@ pub(crate) fn mounts(
             propagation: bind.propagation,
             size: tmpfs.size.and_then(|size| u64::try_from(size.0).ok()),
             mode: tmpfs.mode,
+            uid: 0,
+            gid: 0,
         });
     }
     for text in &service.tmpfs {
@@ -284,7 +286,9 @@ fn short_tmpfs(text: &str) -> Result<MountRecord, Failure> {
             Some(("mode", mode)) => mount.mode = Some(u32::from_str_radix(mode, 8).map_err(|_| invalid())?),
             None if option == "ro" => mount.read_only = true,
             None if matches!(option, "rw" | "nosuid" | "nodev" | "noexec" | "exec" | "suid" | "dev") => {}
-            Some(("uid" | "gid" | "nr_inodes", _)) => {}
+            Some(("uid", uid)) => mount.uid = uid.parse().map_err(|_| invalid())?,
+            Some(("gid", gid)) => mount.gid = gid.parse().map_err(|_| invalid())?,
+            Some(("nr_inodes", _)) => {}
             _ => return Err(invalid()),
         }
     }

@@ -1,5 +1,6 @@
 //! Starting containers.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -7,8 +8,9 @@ use jiff::Timestamp;
 
 use super::bundle::{self, Bundle};
 use super::control::{Action, Failure};
-use super::state::{Container, Health, RunState, Status, VERSION};
+use super::state::{Container, Health, Record, RunState, Status, VERSION};
 use super::supervisor::{Supervisor, blocking};
+use super::volumes;
 use crate::runtime;
 use crate::runtime::launch::{Slot, Stdio};
 
@@ -54,13 +56,33 @@ impl Supervisor {
         }
     }
 
+    /// The volumes of a container that are file systems of their own, mounted once for all containers of the stack.
+    async fn mounted_volumes(self: &Rc<Self>, record: &Record) -> Result<BTreeMap<String, OwnedFd>, Failure> {
+        let mut mounted = BTreeMap::new();
+        for mount in record.mounts.iter().filter(|mount| mount.kind == "volume") {
+            let failed = |e: &dyn std::fmt::Display| Failure::new(format!("volume {}: {e}", mount.source));
+            let volume = volumes::find(&self.paths, &mount.source).map_err(|e| failed(&e))?;
+            let Some(volume) = volume.filter(|volume| volume.driver_opts.contains_key("type")) else { continue };
+            let key = volume_key(&volume.name);
+            let mut kept = self.shim()?.take(&key).await.map_err(|e| failed(&e))?;
+            if let Some(tree) = kept.pop() {
+                mounted.insert(volume.name, tree);
+            } else if let Some(tree) = volumes::mount(&volume).map_err(|e| failed(&e))? {
+                self.keep(&key, vec![tree.try_clone().map_err(|e| failed(&e))?]).await?;
+                mounted.insert(volume.name, tree);
+            }
+        }
+        Ok(mounted)
+    }
+
     async fn launch(self: &Rc<Self>, container: &Container, fds: Option<Vec<OwnedFd>>) -> Result<(), Failure> {
         let record = &container.record;
         let failed = |e: &dyn std::fmt::Display| Failure::new(format!("container {}: {e}", record.name));
         let kept = self.holds_network(&record.id);
+        let mounted = self.mounted_volumes(record).await?;
         let (paths, store, owned) = (self.paths.clone(), self.store.clone(), record.clone());
         let Bundle { mut launch, fds: mut slots } =
-            blocking(move || bundle::prepare(&paths, &store, &owned, kept)).await??;
+            blocking(move || bundle::prepare(&paths, &store, &owned, &mounted, kept)).await??;
         if let Some(given) = fds
             && !record.process.tty
         {
@@ -98,4 +120,9 @@ impl Supervisor {
             other => failed(&other),
         })
     }
+}
+
+/// Where the shim keeps a mounted volume.
+pub(crate) fn volume_key(name: &str) -> String {
+    format!("volume/{name}")
 }

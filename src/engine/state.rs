@@ -117,6 +117,10 @@ pub struct MountRecord {
     pub size: Option<u64>,
     /// Mode of a memory file system's root.
     pub mode: Option<u32>,
+    /// Owner of a memory file system's root.
+    pub uid: u32,
+    /// Group of a memory file system's root.
+    pub gid: u32,
 }
 
 /// Namespaces that are not the container's own: `host`, the id of the container it joins, or (networks only) `none`.
@@ -275,7 +279,7 @@ pub fn records(paths: &Paths, is_known: impl Fn(&str) -> bool) -> io::Result<Vec
     for entry in entries {
         let id = entry?.file_name().to_string_lossy().into_owned();
         if !is_known(&id) {
-            records.extend(read_record(paths, &id)?);
+            records.extend(find_record(paths, &id)?);
         }
     }
     Ok(records)
@@ -310,7 +314,7 @@ fn container_ids(paths: &Paths, project: &str) -> io::Result<Vec<String>> {
 }
 
 fn read_container(paths: &Paths, project: &str, id: &str, boot: &str) -> io::Result<Option<Container>> {
-    let Some(record) = read_record(paths, id)? else { return Ok(None) };
+    let Some(record) = find_record(paths, id)? else { return Ok(None) };
     let mut state: RunState = read_json(&paths.run_state(project, id))?.unwrap_or_default();
     if state.boot_id != boot {
         state = RunState { status: Status::Exited, pid: 0, health: Health::None, ports: Vec::new(), ..state };
@@ -318,7 +322,8 @@ fn read_container(paths: &Paths, project: &str, id: &str, boot: &str) -> io::Res
     Ok(Some(Container { record: Arc::new(record), state }))
 }
 
-fn read_record(paths: &Paths, id: &str) -> io::Result<Option<Record>> {
+/// A container's record.
+pub fn find_record(paths: &Paths, id: &str) -> io::Result<Option<Record>> {
     read_json(&paths.container(id).join("config.json"))
 }
 

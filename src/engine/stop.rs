@@ -11,6 +11,7 @@ use super::control::{Action, Failure, Kind};
 use super::endpoints::{dns_key, host_ifnames};
 use super::ports::{mappings, ports_key};
 use super::restart::{self, Policy};
+use super::start::volume_key;
 use super::state::{Container, Health, Record, Status};
 use super::supervisor::{Supervisor, blocking, tracing_line};
 use super::volumes;
@@ -41,11 +42,13 @@ impl Supervisor {
         let failed = |e: crate::runtime::Error| {
             Failure::new(format!("container {} could not be stopped: {e}", container.record.name))
         };
-        if container.state.status == Status::Paused {
+        // A hook that fails is reported, but keeps no container from stopping.
+        let hooks = if container.state.status == Status::Paused {
             shim.freeze(id, false).await.map_err(failed)?;
+            Ok(())
         } else {
-            self.run_hooks(&container.record, &container.record.config.pre_stop).await?;
-        }
+            self.run_hooks(&container.record, &container.record.config.pre_stop).await
+        };
         let grace = timeout.or(container.record.config.stop_grace_period.map(|Span(span)| span)).unwrap_or(GRACE);
         if !grace.is_zero() {
             let _ = shim.signal(id, container.record.stop_signal).await;
@@ -57,7 +60,7 @@ impl Supervisor {
         }
         self.release(&container).await;
         self.tell(&container, Action::Stopped);
-        Ok(())
+        hooks
     }
 
     fn has_ended(&self, id: &str) -> Option<()> {
@@ -116,6 +119,12 @@ impl Supervisor {
         let (paths, removed) = (self.paths.clone(), name.clone());
         let result = blocking(move || volumes::remove(&paths, &removed)).await?;
         result.map_err(|e| Failure::new(format!("volume {name} could not be removed: {e}")))?;
+        let key = volume_key(&name);
+        if self.keepsakes.borrow_mut().remove(&key).is_some()
+            && let Some(shim) = self.present_shim()
+        {
+            let _ = shim.discard(&key).await;
+        }
         self.report(Kind::Volume, &name, "", "", Action::Removed);
         Ok(())
     }

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use fs_err as fs;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::control::Failure;
 use super::paths::Paths;
 use super::state::{VERSION, read_json};
 use crate::sys::file::write_atomic;
+use crate::sys::mount;
 
 /// A volume's description, `meta.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,19 +72,32 @@ pub fn remove(paths: &Paths, name: &str) -> io::Result<()> {
     }
 }
 
-/// Where a volume's data lies. A volume with `o: bind` lies where its `device` says.
-pub fn data(paths: &Paths, volume: &Volume) -> Result<PathBuf, Failure> {
-    if volume.driver_opts.is_empty() {
-        return Ok(paths.volume(&volume.name).join("_data"));
-    }
-    let options = volume.driver_opts.get("o").map_or("", String::as_str);
+/// Where a volume's data lies: its own folder, or with `o: bind` where its `device` says.
+pub fn data(paths: &Paths, volume: &Volume) -> PathBuf {
     match volume.driver_opts.get("device") {
-        Some(device) if options.split(',').any(|option| matches!(option, "bind" | "rbind")) => Ok(device.into()),
-        _ => Err(Failure::new(format!(
-            "volume {} has driver options that stack can't mount: only `o: bind` with a `device` is supported",
-            volume.name
-        ))),
+        Some(device) if is_bind(volume) => device.into(),
+        _ => paths.volume(&volume.name).join("_data"),
     }
+}
+
+fn is_bind(volume: &Volume) -> bool {
+    let options = volume.driver_opts.get("o").map_or("", String::as_str);
+    options.split(',').any(|option| matches!(option, "bind" | "rbind"))
+}
+
+/// The file system that the driver options ask for, as a detached mount; none for a volume that is a folder.
+pub fn mount(volume: &Volume) -> io::Result<Option<OwnedFd>> {
+    let Some(kind) = volume.driver_opts.get("type").filter(|kind| *kind != "none" && !is_bind(volume)) else {
+        return Ok(None);
+    };
+    let options = volume.driver_opts.get("o").map_or("", String::as_str);
+    let mut parsed: Vec<(&str, Option<&str>)> = options
+        .split(',')
+        .filter(|option| !matches!(*option, "" | "rw" | "defaults"))
+        .map(|option| option.split_once('=').map_or((option, None), |(key, value)| (key, Some(value))))
+        .collect();
+    parsed.extend(volume.driver_opts.get("device").map(|device| ("source", Some(device.as_str()))));
+    mount::new(kind, &parsed, 0).map(Some)
 }
 
 /// Whether the data folder has no entry yet, so that an image's content may be copied into it.
