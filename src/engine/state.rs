@@ -94,6 +94,7 @@ pub struct Endpoint {
 
 /// A mount, as `ps` and `inspect` show it and as the next container inherits it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct MountRecord {
     /// bind, volume, tmpfs or image.
     pub kind: String,
@@ -125,6 +126,7 @@ pub struct MountRecord {
 
 /// Namespaces that are not the container's own: `host`, the id of the container it joins, or (networks only) `none`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Joins {
     /// Network.
     pub net: Option<String>,
@@ -200,6 +202,7 @@ pub struct Published {
 
 /// What a container does now.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RunState {
     /// Version of this file.
     pub version: u32,
@@ -279,7 +282,8 @@ pub fn records(paths: &Paths, is_known: impl Fn(&str) -> bool) -> io::Result<Vec
     for entry in entries {
         let id = entry?.file_name().to_string_lossy().into_owned();
         if !is_known(&id) {
-            records.extend(find_record(paths, &id)?);
+            // One that can't be read is the business of its own project.
+            records.extend(find_record(paths, &id).ok().flatten());
         }
     }
     Ok(records)
