@@ -119,6 +119,8 @@ pub(crate) enum Verb {
     Attach(verb::attach::Attach),
     /// List the processes in containers
     Top(verb::top::Top),
+    /// Show what containers use
+    Stats(verb::stats::Stats),
     /// Follow what happens to the stack's containers
     Events(verb::events::Events),
     /// Build the images of services
@@ -132,6 +134,14 @@ pub(crate) enum Verb {
     /// Print the stack file as it is understood, merged and filled in
     #[command(alias = "convert")]
     Config(verb::config::Config),
+    /// List the stack's volumes
+    Volumes(verb::resources::Volumes),
+    /// Work with volumes of all stacks
+    #[command(subcommand_required = true)]
+    Volume(verb::resources::Volume),
+    /// Work with networks of all stacks
+    #[command(subcommand_required = true)]
+    Network(verb::resources::Network),
     /// Work with images
     #[command(subcommand_required = true)]
     Image(verb::image::Image),

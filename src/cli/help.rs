@@ -11,7 +11,10 @@ const GROUPS: [(&str, &[&str]); 5] = [
         &["create", "start", "stop", "restart", "kill", "pause", "unpause", "scale", "wait", "rm"],
     ),
     ("Work inside", &["exec", "run", "attach", "cp", "top", "stats", "events", "port", "export", "commit"]),
-    ("The file and its images", &["config", "build", "pull", "push", "images", "image", "volumes"]),
+    (
+        "The file and its images",
+        &["config", "build", "pull", "push", "images", "image", "volumes", "volume", "network"],
+    ),
     ("About stack", &["version"]),
 ];
 

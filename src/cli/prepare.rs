@@ -10,7 +10,7 @@ use super::project::Context;
 use crate::engine::control;
 use crate::images::Store;
 use crate::spec::model::{FileObject, Service};
-use crate::spec::{Loaded, select};
+use crate::spec::{Diagnostics, Loaded, select};
 
 /// Flags of `up`, `create` and `run` about images.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -93,7 +93,8 @@ pub(crate) async fn images(
         let hint = if flags.no_build && loaded.project.services[*name].build.is_some() {
             "leave out `--no-build`, or run `stack build` before"
         } else {
-            "images come from `stack build` and `stack image import`; `stack image ls` shows what is there"
+            "bring it with `docker save IMAGE | stack image load`, `stack image import` or `stack build`; \
+             `stack image ls` shows what is there"
         };
         return Err(Error::new(message).hint(hint));
     }
@@ -143,6 +144,9 @@ pub(crate) fn file_object(loaded: &Loaded, kind: &str, key: &str, object: &FileO
 
 /// The request that brings `services` of a loaded project up, with no option of the command line yet.
 pub(crate) fn up(loaded: &Loaded, services: &[String], no_deps: bool) -> Result<control::Up, Error> {
+    if !loaded.refusals.is_empty() {
+        return Err(Diagnostics(loaded.refusals.clone()).into());
+    }
     let chosen = selected(loaded, services, no_deps)?;
     let source = &loaded.source;
     Ok(control::Up {

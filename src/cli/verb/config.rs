@@ -9,6 +9,7 @@ use fs_err as fs;
 
 use crate::cli::error::{Error, Outcome};
 use crate::cli::project::Context;
+use crate::cli::table::Table;
 use crate::spec::model::Service;
 use crate::spec::{Loaded, Options, hash, render, select};
 
@@ -71,6 +72,9 @@ struct Listing {
     /// Print the variables that `${…}` is filled from
     #[arg(long)]
     environment: bool,
+    /// Print the variables that the file asks for
+    #[arg(long)]
+    variables: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -120,9 +124,24 @@ impl Config {
                 "runs on stack/host, which is made of this machine's own /usr: not portable to other machines";
             context.ui.warn(format!("{} {message}", on_host.join(", ")))?;
         }
+        if self.no_interpolate {
+            return self.raw(loaded);
+        }
         Ok(match self.format {
             Form::Yaml => render::yaml(&loaded.project),
             Form::Json => render::json(&loaded.project),
+        })
+    }
+
+    /// The file as it was written, its parts merged.
+    fn raw(&self, loaded: &Loaded) -> Result<String, Error> {
+        let mut tree = loaded.tree.clone();
+        if let Some(services) = tree.get_mut("services").and_then(|services| services.as_object_mut()) {
+            services.retain(|name, _| self.services.is_empty() || self.services.contains(name));
+        }
+        Ok(match self.format {
+            Form::Yaml => serde_yaml::to_string(&tree)?,
+            Form::Json => render::pretty(&tree),
         })
     }
 }
@@ -152,11 +171,23 @@ impl Listing {
             hashes(loaded, wanted)?
         } else if self.environment {
             loaded.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()
+        } else if self.variables {
+            return Ok(Some(variables(loaded)));
         } else {
             return Ok(None);
         };
         Ok(Some(lines.into_iter().map(|line| line + "\n").collect()))
     }
+}
+
+/// The variables that the file asks for, as a table.
+fn variables(loaded: &Loaded) -> String {
+    let mut table = Table::new(&["NAME", "REQUIRED", "DEFAULT VALUE", "ALTERNATE VALUE"]);
+    for (name, variable) in &loaded.variables {
+        let required = variable.required.to_string();
+        table.row([name.clone(), required, variable.default.clone(), variable.alternate.clone()]);
+    }
+    table.render()
 }
 
 /// `service hash` for the services of a comma-separated list, or for all.

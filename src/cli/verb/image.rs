@@ -1,6 +1,6 @@
 //! `stack image`: the image store by hand.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -46,6 +46,21 @@ enum ImageVerb {
         #[arg(short, long, value_name = "INSTRUCTION")]
         change: Vec<String>,
     },
+    /// Load the images of an archive that `docker save` or `stack image save` wrote
+    Load {
+        /// The archive, plain or compressed with gzip or zstd (default: standard input)
+        #[arg(short, long, value_name = "ARCHIVE")]
+        input: Option<PathBuf>,
+    },
+    /// Write images to an archive that `docker load` and `stack image load` read
+    Save {
+        /// Names or ids
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+        /// The archive (default: standard output)
+        #[arg(short, long, value_name = "ARCHIVE")]
+        output: Option<PathBuf>,
+    },
     /// Remove images
     #[command(alias = "remove")]
     Rm {
@@ -80,6 +95,8 @@ impl Image {
             ImageVerb::Import { file, reference, change } => {
                 import(context, &store, file, reference.as_deref(), change)
             }
+            ImageVerb::Load { input } => load(context, &store, input.as_deref()),
+            ImageVerb::Save { images, output } => save(&store, images, output.as_deref()),
             ImageVerb::Rm { images, force } => remove(context, &store, images, *force),
             ImageVerb::Inspect { images } => inspect(context, &store, images),
             ImageVerb::Tag { image, reference } => {
@@ -98,7 +115,7 @@ fn find(store: &Store, text: &str) -> Result<Found, Error> {
 /// The error for an image that the store lacks.
 pub(crate) fn missing(text: &str) -> Error {
     Error::new(format!("no such image: {text}"))
-        .hint("`stack image ls` shows what is there; `stack image import` and `stack build` make images")
+        .hint("`stack image ls` shows what is there; `docker save X | stack image load`, `stack image import` and `stack build` bring images")
 }
 
 fn list(context: &Context, store: &Store, quiet: bool, format: Option<&str>) -> Outcome {
@@ -182,12 +199,44 @@ pub(crate) fn size(bytes: u64) -> String {
 
 fn import(context: &Context, store: &Store, file: &Path, reference: Option<&str>, change: &[String]) -> Outcome {
     let reference = reference.map(Reference::parse).transpose()?;
-    let archive: Box<dyn Read + Send> = match file {
-        path if path == Path::new("-") => Box::new(io::stdin()),
-        path => Box::new(fs::File::open(path)?),
-    };
-    let image = store.import(archive, reference.as_ref(), change)?;
+    let image = store.import(archive(file)?, reference.as_ref(), change)?;
     writeln!(context.ui.out(), "{}", image.id)?;
+    Ok(0)
+}
+
+/// The archive at a path; `-` is standard input.
+fn archive(file: &Path) -> Result<Box<dyn Read + Send>, Error> {
+    if file == Path::new("-") {
+        if io::stdin().is_terminal() {
+            return Err(Error::new("there is no archive on standard input").hint("name a file, or pipe an archive in"));
+        }
+        return Ok(Box::new(io::stdin()));
+    }
+    Ok(Box::new(fs::File::open(file)?))
+}
+
+fn load(context: &Context, store: &Store, input: Option<&Path>) -> Outcome {
+    let mut out = context.ui.out();
+    for image in store.load(archive(input.unwrap_or(Path::new("-")))?)? {
+        if image.names.is_empty() {
+            writeln!(out, "Loaded image ID: {}", image.id)?;
+        }
+        for name in &image.names {
+            writeln!(out, "Loaded image: {}", name.familiar())?;
+        }
+    }
+    Ok(0)
+}
+
+fn save(store: &Store, images: &[String], output: Option<&Path>) -> Outcome {
+    let images = images.iter().map(|text| find(store, text)).collect::<Result<Vec<_>, _>>()?;
+    match output {
+        Some(path) => store.save(&images, fs::File::create(path)?)?,
+        None if io::stdout().is_terminal() => {
+            return Err(Error::new("an archive is not for the terminal").hint("name a file with `-o`, or use a pipe"));
+        }
+        None => store.save(&images, io::stdout().lock())?,
+    }
     Ok(0)
 }
 

@@ -1,0 +1,162 @@
+//! `stack volumes`, `stack volume ls` and `stack network ls`.
+
+use std::io::Write;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::cli::error::{Error, Outcome};
+use crate::cli::project::{Context, require_root};
+use crate::cli::table::Table;
+use crate::cli::template::{self, Format, Row};
+use crate::engine::{networks, volumes};
+
+/// List the stack's volumes.
+#[derive(Debug, Args)]
+pub(crate) struct Volumes {
+    /// Services whose volumes to list (default: all)
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+    #[command(flatten)]
+    look: Look,
+}
+
+/// Work with volumes of all stacks.
+#[derive(Debug, Args)]
+pub(crate) struct Volume {
+    #[command(subcommand)]
+    verb: VolumeVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum VolumeVerb {
+    /// List volumes
+    #[command(alias = "list")]
+    Ls(Look),
+}
+
+/// Work with networks of all stacks.
+#[derive(Debug, Args)]
+pub(crate) struct Network {
+    #[command(subcommand)]
+    verb: NetworkVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum NetworkVerb {
+    /// List networks
+    #[command(alias = "list")]
+    Ls(Look),
+}
+
+/// How to list.
+#[derive(Debug, Args)]
+struct Look {
+    /// Print names only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Form of the output: table, json or a template
+    #[arg(long, value_name = "FORM")]
+    format: Option<String>,
+}
+
+impl Volumes {
+    pub(crate) fn run(&self, context: &Context) -> Outcome {
+        let target = context.target()?;
+        let containers = context.containers(&target.name)?;
+        target.check_services(&self.services, &containers)?;
+        let mounted = |name: &String| {
+            containers.iter().any(|container| {
+                self.services.contains(&container.record.service)
+                    && container.record.mounts.iter().any(|mount| mount.kind == "volume" && mount.source == *name)
+            })
+        };
+        let mut all = volumes::list(&context.paths)?;
+        all.retain(|volume| volume.project == target.name && (self.services.is_empty() || mounted(&volume.name)));
+        self.look.show(context, &["Driver", "Name"], &all.iter().map(|one| volume(context, one)).collect::<Vec<_>>())
+    }
+}
+
+impl Volume {
+    pub(crate) fn run(&self, context: &Context) -> Outcome {
+        require_root()?;
+        let VolumeVerb::Ls(look) = &self.verb;
+        let all = volumes::list(&context.paths)?;
+        look.show(context, &["Driver", "Name"], &all.iter().map(|one| volume(context, one)).collect::<Vec<_>>())
+    }
+}
+
+impl Network {
+    pub(crate) fn run(&self, context: &Context) -> Outcome {
+        require_root()?;
+        let NetworkVerb::Ls(look) = &self.verb;
+        let rows: Vec<Row> = networks::list(&context.paths)?
+            .into_iter()
+            .map(|network| {
+                let subnets: Vec<String> =
+                    network.bridge.subnets.iter().map(|(subnet, _)| subnet.to_string()).collect();
+                let fields = [
+                    ("ID", network.id.chars().take(12).collect()),
+                    ("Name", network.name),
+                    ("Driver", "bridge".to_owned()),
+                    ("Scope", "local".to_owned()),
+                    ("Project", network.project),
+                    ("Subnets", subnets.join(", ")),
+                    ("Bridge", network.bridge.name),
+                    ("Internal", network.bridge.internal.to_string()),
+                ];
+                fields.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect()
+            })
+            .collect();
+        look.show(context, &["ID", "Name", "Driver", "Project", "Subnets"], &rows)
+    }
+}
+
+/// Docker's fields of a volume.
+fn volume(context: &Context, volume: &volumes::Volume) -> Row {
+    let labels: Vec<String> = volume.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let fields = [
+        ("Availability", "N/A".to_owned()),
+        ("Driver", "local".to_owned()),
+        ("Group", "N/A".to_owned()),
+        ("Labels", labels.join(",")),
+        ("Links", "N/A".to_owned()),
+        ("Mountpoint", context.paths.volume(&volume.name).join("_data").display().to_string()),
+        ("Name", volume.name.clone()),
+        ("Scope", "local".to_owned()),
+        ("Size", "N/A".to_owned()),
+        ("Status", "N/A".to_owned()),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect()
+}
+
+impl Look {
+    fn show(&self, context: &Context, columns: &[&str], rows: &[Row]) -> Outcome {
+        let text = |row: &Row, field: &str| row[field].as_str().unwrap_or_default().to_owned();
+        let mut out = context.ui.out();
+        if self.quiet {
+            rows.iter().try_for_each(|row| writeln!(out, "{}", text(row, "Name")))?;
+            return Ok(0);
+        }
+        match Format::parse(self.format.as_deref())? {
+            Format::Table => {
+                let header = columns.iter().map(|column| match *column {
+                    "Name" if columns[0] == "Driver" => "VOLUME NAME".to_owned(),
+                    "ID" => "NETWORK ID".to_owned(),
+                    column => column.to_uppercase(),
+                });
+                let mut table = Table::bare();
+                table.row(header);
+                for row in rows {
+                    table.row(columns.iter().map(|column| text(row, column)));
+                }
+                write!(out, "{}", table.render())?;
+            }
+            Format::Json => {
+                rows.iter().try_for_each(|row| writeln!(out, "{}", json!(row))).map_err(Error::from)?;
+            }
+            Format::Template { parts, header } => write!(out, "{}", template::render(&parts, header, rows)?)?,
+        }
+        Ok(0)
+    }
+}
