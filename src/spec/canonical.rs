@@ -55,6 +55,10 @@ impl Canon<'_, '_> {
                 let node = self.string(node, trail)?;
                 Some(self.path(node))
             }
+            Shape::WatchPath => {
+                let node = self.string(node, trail)?;
+                Some(self.linked_path(node))
+            }
             Shape::Context => {
                 let node = self.text(node, trail)?;
                 Some(self.context(node))
@@ -353,6 +357,18 @@ impl Canon<'_, '_> {
         match node.as_str() {
             Some(path) if !path.is_empty() && !self.session.options.no_path_resolution && !self.is_template(&node) => {
                 let path = self.session.absolute(self.base, path);
+                Node { value: Value::Str(path.display().to_string()), ..node }
+            }
+            _ => node,
+        }
+    }
+
+    /// Makes a path absolute and follows its symbolic links.
+    fn linked_path(&mut self, node: Node) -> Node {
+        let node = self.path(node);
+        match node.as_str() {
+            Some(path) if path.starts_with('/') && !self.session.options.no_path_resolution => {
+                let path = self.session.loader.resolve(Path::new(path));
                 Node { value: Value::Str(path.display().to_string()), ..node }
             }
             _ => node,

@@ -65,13 +65,6 @@ pub fn discover(flags: &ProjectFlags, loader: &dyn Loader) -> Result<LoadRequest
     Ok(request)
 }
 
-/// The project's name and environment as far as they are known without a stack file: for commands that work by name
-/// alone, such as `down -p`.
-pub fn name_without_files(flags: &ProjectFlags) -> Option<String> {
-    let given = flags.project_name.clone().or_else(|| flags.environment.get("COMPOSE_PROJECT_NAME").cloned());
-    given.filter(|name| !name.is_empty())
-}
-
 struct Search<'f, 'a> {
     flags: &'f ProjectFlags,
     session: Session<'a>,

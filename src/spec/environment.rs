@@ -125,10 +125,10 @@ pub(crate) fn report(
         session.error(Kind::Syntax, place, error.to_string());
     }
     for name in unset {
-        let place = session.sources.whole_line(file, 1);
+        let place = session.sources.variable(file, name);
         let message = format!("the variable {name} is not set; a blank string is used");
-        let mut warning = session.warning_at(Kind::Interpolation, place, message);
-        warning.places.truncate(1);
+        let hint = format!("set it, or give a default: `${{{name}:-value}}`");
+        let warning = session.warning_at(Kind::Interpolation, place, message).hint(hint);
         session.report(warning);
     }
 }

@@ -38,6 +38,8 @@ pub(crate) enum Shape {
     Enum(&'static [&'static str]),
     /// A path, relative to the file's project directory.
     Path,
+    /// A path whose symbolic links are followed.
+    WatchPath,
     /// A path, or a URL, or `service:x`.
     Context,
     /// A list of strings.
@@ -460,7 +462,7 @@ static PREFERENCE: Object = object(&[f("spread", Str)]);
 
 static DEVELOP: Object = object(&[f("watch", List(&Obj(&WATCH)))]);
 static WATCH: Object = object(&[
-    f("path", Path).required(),
+    f("path", Shape::WatchPath).required(),
     f("action", Enum(&["rebuild", "sync", "restart", "sync+restart", "sync+exec"])).required(),
     f("target", Str),
     f("ignore", StrOrList(&Str)),

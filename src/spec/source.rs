@@ -83,6 +83,16 @@ impl Sources {
         Span { column: span.column.saturating_add(count(before)), width: count(needle.chars().count()), ..span }
     }
 
+    /// The first place where a file uses the variable `name`.
+    pub(crate) fn variable(&self, file: u32, name: &str) -> Span {
+        let text = self.files.get(file as usize).map_or("", |file| &file.text);
+        let used = |needle: &str| text.find(needle).map(|at| (text[..at].matches('\n').count() + 1, needle.to_owned()));
+        match used(&format!("{{{name}")).or_else(|| used(&format!("${name}"))) {
+            Some((line, needle)) => self.narrow(self.whole_line(file, line), &needle),
+            None => self.whole_line(file, 1),
+        }
+    }
+
     /// A whole line of a file, without its indentation.
     pub(crate) fn whole_line(&self, file: u32, line: usize) -> Span {
         let line = u32::try_from(line).unwrap_or(u32::MAX);
@@ -120,5 +130,8 @@ mod tests {
         let file = sources.add("f".into(), "k: 'é ${A'\n".into());
         let span = sources.narrow(Span { file, line: 1, column: 4, width: 7 }, "${A");
         assert_eq!((span.column, span.width), (7, 3));
+        let file = sources.add("e".into(), "X=1\nY=${X} $GONE\n".into());
+        let span = sources.variable(file, "GONE");
+        assert_eq!((span.line, span.column, span.width), (2, 8, 5));
     }
 }
