@@ -343,13 +343,12 @@ impl Builder<'_> {
             key.text(&entry.created.map(|time| time.to_string()).unwrap_or_default());
         }
         let key = key.finish();
-        let record = match self.earlier(&key) {
-            Some(record) => record,
-            None => {
-                let record = Record::new(None);
-                self.cache.put(&key, &record)?;
-                record
-            }
+        let record = if let Some(record) = self.earlier(&key) {
+            record
+        } else {
+            let record = Record::new(None);
+            self.cache.put(&key, &record)?;
+            record
         };
         config.created = Some(record.created);
         for entry in &mut config.history {

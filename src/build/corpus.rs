@@ -69,7 +69,7 @@ fn statements_are_those_of_the_reference() {
         let wanted = fs_err::read_to_string(case.join("result")).unwrap();
         let lines = lines::split(&Source::new("Dockerfile", &text)).unwrap();
         let dumped: Vec<String> =
-            lines.lines.iter().map(|line| dump(&statement::parse(&line.text, lines.escape).unwrap())).collect();
+            lines.all.iter().map(|line| dump(&statement::parse(&line.text, lines.escape).unwrap())).collect();
         let wanted: Vec<&str> = wanted.lines().filter(|line| !line.is_empty()).collect();
         assert_eq!(dumped, wanted, "{}", case.display());
         cases += 1;
@@ -92,7 +92,7 @@ fn lines_are_counted_through_continuations() {
     let Some(folder) = corpus("testfile-line") else { return };
     let text = fs_err::read_to_string(folder.join("Dockerfile")).unwrap();
     let lines = lines::split(&Source::new("Dockerfile", &text)).unwrap();
-    assert_eq!(lines.lines.iter().map(|line| line.start).collect::<Vec<_>>(), [5, 11, 17]);
+    assert_eq!(lines.all.iter().map(|line| line.start).collect::<Vec<_>>(), [5, 11, 17]);
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl Heredoc {
 #[derive(Debug, Clone)]
 pub(crate) struct Lines {
     pub(crate) escape: char,
-    pub(crate) lines: Vec<Line>,
+    pub(crate) all: Vec<Line>,
     /// Lines on which an instruction has an empty continuation.
     pub(crate) empty_continuations: Vec<usize>,
 }
@@ -81,16 +81,16 @@ pub(crate) fn split(source: &Source<'_>) -> Result<Lines, Problem> {
     let mut pass = Pass {
         source,
         next: 0,
-        found: Lines { escape: directives(source)?, lines: Vec::new(), empty_continuations: Vec::new() },
+        found: Lines { escape: directives(source)?, all: Vec::new(), empty_continuations: Vec::new() },
     };
     while let Some(raw) = pass.take() {
         pass.logical(raw)?;
-        if pass.found.lines.len() > MAX_INSTRUCTIONS {
+        if pass.found.all.len() > MAX_INSTRUCTIONS {
             let message = format!("more than {MAX_INSTRUCTIONS} instructions");
             return Err(Problem::new(message).at(source.place(pass.next)));
         }
     }
-    if pass.found.lines.is_empty() {
+    if pass.found.all.is_empty() {
         let hint = "a Dockerfile starts with `FROM image`";
         return Err(Problem::new(format!("{} has no instructions", source.name)).hint(hint));
     }
@@ -140,7 +140,7 @@ impl<'a> Pass<'_, 'a> {
             self.found.empty_continuations.push(start);
         }
         let heredocs = self.heredocs(&text, start)?;
-        self.found.lines.push(Line { text, start, heredocs });
+        self.found.all.push(Line { text, start, heredocs });
         Ok(())
     }
 

@@ -58,6 +58,10 @@ impl Mounts {
             mount.source = word(&mount.source)?;
             mount.from = mount.from.as_ref().map(&mut word).transpose()?;
             mount.id = mount.id.as_ref().map(&mut word).transpose()?;
+            if mount.source.split('/').any(|name| name == "..") {
+                let hint = "name the path from the root of its origin";
+                return Err(Problem::new(format!("the source `{}` leads out", mount.source)).hint(hint).into());
+            }
             let target = target(&mount, state)?;
             let origin = match mount.kind {
                 MountKind::Bind => Some(builder.origin(mount.from.as_deref(), index)?),

@@ -49,8 +49,8 @@ impl Dockerfile {
             let problem = Problem::new("an instruction goes on after an empty line").hint("remove the empty line");
             warnings.push(problem.at(source.place(*line)));
         }
-        let mut instructions = Vec::with_capacity(lines.lines.len());
-        for line in &lines.lines {
+        let mut instructions = Vec::with_capacity(lines.all.len());
+        for line in &lines.all {
             let place = || source.place(line.start);
             let instruction = instruction(line, lines.escape).map_err(|problem| problem.at(place()))?;
             warnings.extend(warning(&instruction).map(|problem| problem.at(place())));
@@ -64,7 +64,7 @@ impl Dockerfile {
 /// Reads one instruction that a base image kept for later by ONBUILD.
 pub(crate) fn trigger(text: &str, line: usize) -> Result<Instruction, Problem> {
     let source = Source::new("ONBUILD of the base image", text);
-    let mut lines = lines::split(&source)?.lines;
+    let mut lines = lines::split(&source)?.all;
     match (lines.pop(), lines.is_empty()) {
         (Some(found), true) => Ok(Instruction { line, ..instruction(&found, '\\')? }),
         _ => Err(Problem::new(format!("the base image's ONBUILD trigger is not one instruction: {text}"))),

@@ -56,7 +56,7 @@ impl<'a> Placer<'a> {
                 }
                 other => other,
             };
-            let opened = opened.map_err(|e| self.refused("make the folder", &path, e))?;
+            let opened = opened.map_err(|e| refused("make the folder", &path, e))?;
             handle = Some(opened);
         }
         let handle = handle.ok_or_else(|| Problem::new(format!("`{path}` is not a folder")))?;
@@ -68,20 +68,20 @@ impl<'a> Placer<'a> {
         let (parent, name) = path.trim_end_matches('/').rsplit_once('/').unwrap_or(("", path));
         let (folder, _) = self.folder(parent)?;
         self.entry(selected, node, folder.as_fd(), Path::new(name), &mut HashMap::new())
-            .map_err(|e| self.refused("write", Path::new(path), e))
+            .map_err(|e| refused("write", Path::new(path), e))
     }
 
     /// Places the nodes of a selected folder into a folder.
     pub(crate) fn content(&self, selected: &Selected, nodes: &[Node], path: &str) -> Result<(), Error> {
         let (folder, made) = self.folder(path)?;
-        let refused = |node: &Path, e: io::Error| self.refused("write", &Path::new(path).join(node), e);
+        let failed = |node: &Path, e: io::Error| refused("write", &Path::new(path).join(node), e);
         let mut links = HashMap::new();
         for node in nodes {
-            self.entry(selected, node, folder.as_fd(), &node.path, &mut links).map_err(|e| refused(&node.path, e))?;
+            self.entry(selected, node, folder.as_fd(), &node.path, &mut links).map_err(|e| failed(&node.path, e))?;
         }
         // Times of folders last: writing into them has changed them.
         for node in nodes.iter().rev().filter(|node| node.kind() == FileType::Directory) {
-            set_times(folder.as_fd(), &node.path, node).map_err(|e| refused(&node.path, e))?;
+            set_times(folder.as_fd(), &node.path, node).map_err(|e| failed(&node.path, e))?;
         }
         if made {
             let own = Node { path: PathBuf::new(), stat: selected.stat, link: None };
@@ -89,7 +89,7 @@ impl<'a> Placer<'a> {
                 self.dress(selected, &own, &folder)?;
                 set_times(folder.as_fd(), Path::new("."), &own)
             };
-            finish().map_err(|e| refused(Path::new(""), e))?;
+            finish().map_err(|e| failed(Path::new(""), e))?;
         }
         Ok(())
     }
@@ -106,7 +106,7 @@ impl<'a> Placer<'a> {
             let mode = self.chmod.as_ref().map_or(0o644, |chmod| chmod.apply(0o644, false));
             Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?)
         };
-        write().map_err(|e| self.refused("write", Path::new(path), e))
+        write().map_err(|e| refused("write", Path::new(path), e))
     }
 
     fn entry(
@@ -189,20 +189,21 @@ impl<'a> Placer<'a> {
     pub(crate) fn mode_or(&self, mode: u32, folder: bool) -> u32 {
         self.chmod.as_ref().map_or(mode, |chmod| chmod.apply(mode, folder))
     }
+}
 
-    fn refused(&self, action: &'static str, path: &Path, e: io::Error) -> Error {
-        let shown = path.display();
-        match Errno::from_io_error(&e) {
-            Some(Errno::ISDIR | Errno::EXIST) => {
-                let hint = "choose another target, or remove the folder first";
-                Problem::new(format!("can't put a file over the folder `/{shown}`")).hint(hint).into()
-            }
-            Some(Errno::NOTDIR | Errno::LOOP) => {
-                let hint = "there is a file or link of that name in the image; name the folder that it leads to";
-                Problem::new(format!("can't put a folder over `/{shown}`")).hint(hint).into()
-            }
-            _ => Error::Io { action, path: Path::new("/").join(path), source: e },
+/// The error of a path that could not be written.
+fn refused(action: &'static str, path: &Path, e: io::Error) -> Error {
+    let shown = path.display();
+    match Errno::from_io_error(&e) {
+        Some(Errno::ISDIR | Errno::EXIST) => {
+            let hint = "choose another target, or remove the folder first";
+            Problem::new(format!("can't put a file over the folder `/{shown}`")).hint(hint).into()
         }
+        Some(Errno::NOTDIR | Errno::LOOP) => {
+            let hint = "there is a file or link of that name in the image; name the folder that it leads to";
+            Problem::new(format!("can't put a folder over `/{shown}`")).hint(hint).into()
+        }
+        _ => Error::Io { action, path: Path::new("/").join(path), source: e },
     }
 }
 

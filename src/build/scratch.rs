@@ -43,11 +43,6 @@ impl Scratch {
         }
     }
 
-    /// The folder itself.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// An empty directory pair for an overlay.
     pub(crate) fn upper(&self) -> Result<Upper, Error> {
         let number = self.count.replace(self.count.get() + 1);
@@ -92,7 +87,7 @@ mod tests {
         let upper = first.upper().unwrap();
         assert!(!parent.path().join("1-0").exists());
         let second = Scratch::new(parent.path()).unwrap();
-        assert!(upper.upper.is_dir() && second.folder() != first.folder());
+        assert!(upper.upper.is_dir() && second.folder != first.folder);
         drop((first, second));
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
     }

@@ -29,7 +29,7 @@ impl State {
     pub(crate) fn scratch() -> Self {
         let mut config = ImageConfig::scratch();
         config.config.env.push(DEFAULT_PATH.to_owned());
-        config.config.working_dir = "/".to_owned();
+        config.config.working_dir.push('/');
         Self { config, layers: Vec::new(), args: Arguments::default(), cmd_set: false, newest: None }
     }
 

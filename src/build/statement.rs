@@ -187,12 +187,10 @@ fn pairs(text: &str, keyword: &str, escape: char) -> Result<Vec<(String, String,
         };
         return Ok(vec![(name.to_owned(), value.trim_start_matches(blank).to_owned(), false)]);
     }
-    let pair = |word: &String| match word.split_once('=') {
-        Some((name, value)) => Ok((name.to_owned(), value.to_owned(), true)),
-        None => {
-            let hint = "write name=value; a value with blanks needs quotes";
-            Err(Problem::new(format!("`{word}` has no =")).hint(hint))
-        }
+    let pair = |word: &String| {
+        let hint = "write name=value; a value with blanks needs quotes";
+        let problem = || Problem::new(format!("`{word}` has no =")).hint(hint);
+        word.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned(), true)).ok_or_else(problem)
     };
     words.iter().map(pair).collect()
 }

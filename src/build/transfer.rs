@@ -127,11 +127,13 @@ impl Transfer {
     }
 
     fn place(&self, root: BorrowedFd<'_>, tree: Option<&Tree>, found: &[Found]) -> Result<(), Error> {
-        let owner = self.chown.as_deref().map(|text| users::owner(root, text)).transpose()?;
+        let explicit = self.chown.as_deref().map(|text| users::owner(root, text)).transpose()?;
         let chmod = self.chmod.as_deref().map(Chmod::parse).transpose()?;
         // Files of a context belong to root, whoever owns them here.
-        let owner = owner.or_else(|| tree.filter(|tree| !tree.owned).map(|_| (0, 0)));
-        let placer = Placer::new(root, owner, chmod);
+        let owner = explicit.or_else(|| tree.filter(|tree| !tree.owned).map(|_| (0, 0)));
+        let placer = Placer::new(root, owner, chmod.clone());
+        // What comes out of an archive keeps the owners in it.
+        let unpacker = Placer::new(root, explicit, chmod);
         let folder = self.target.ends_with('/') || placer.is_folder(&self.target);
         if found.len() + self.documents.len() > 1 && !folder && !self.parents {
             let problem = Problem::new(format!("the sources are several, and `{}` is not a folder", self.target));
@@ -141,7 +143,7 @@ impl Transfer {
             if folder { format!("{}/{name}", self.target.trim_end_matches('/')) } else { self.target.clone() }
         };
         for found in found {
-            self.place_one(&placer, found, &within)?;
+            self.place_one((&placer, &unpacker), found, &within)?;
         }
         for (name, content) in &self.documents {
             placer.text(&within(name), content.as_bytes())?;
@@ -149,7 +151,12 @@ impl Transfer {
         Ok(())
     }
 
-    fn place_one(&self, placer: &Placer<'_>, found: &Found, within: &dyn Fn(&str) -> String) -> Result<(), Error> {
+    fn place_one(
+        &self,
+        (placer, unpacker): (&Placer<'_>, &Placer<'_>),
+        found: &Found,
+        within: &dyn Fn(&str) -> String,
+    ) -> Result<(), Error> {
         let Found { source, selected, nodes } = found;
         if self.parents {
             let path = format!("{}/{}", self.target.trim_end_matches('/'), kept_parents(source, &selected.path));
@@ -167,7 +174,7 @@ impl Transfer {
             let read = Error::io("read", &selected.path);
             let mut file = std::fs::File::from(selected.open(&node.path).map_err(Error::io("read", &selected.path))?);
             if let Some(packing) = archive::recognise(&mut file).map_err(read)? {
-                return archive::unpack(placer, file, packing, &self.target);
+                return archive::unpack(unpacker, file, packing, &self.target);
             }
         }
         placer.file(selected, node, &within(selected.base()))

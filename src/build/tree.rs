@@ -142,10 +142,10 @@ impl Tree {
         };
         let names = names(&folder).unwrap_or_default();
         let shown: Vec<String> = names.iter().take(8).map(|name| name.to_string_lossy().into_owned()).collect();
-        match shown.is_empty() {
-            true => problem.hint("the folder is empty"),
-            false => problem.hint(format!("it has {}{}", shown.join(", "), if names.len() > 8 { ", …" } else { "" })),
+        if shown.is_empty() {
+            return problem.hint("the folder is empty");
         }
+        problem.hint(format!("it has {}{}", shown.join(", "), if names.len() > 8 { ", …" } else { "" }))
     }
 
     fn open(&self, path: String) -> Result<Option<Selected>, Error> {

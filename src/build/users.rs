@@ -27,14 +27,14 @@ pub(crate) fn owner(root: BorrowedFd<'_>, text: &str) -> Result<(u32, u32), Erro
     };
     let gid = match group.filter(|group| !group.is_empty()) {
         None => own_group,
-        Some(group) => match group.parse() {
-            Ok(gid) => gid,
-            Err(_) => {
-                let fields = line(root, "etc/group", group)?;
-                let gid = fields.and_then(|fields| fields.get(2).and_then(|field| field.parse().ok()));
-                gid.ok_or_else(|| unknown("group", group, "/etc/group"))?
+        Some(group) => {
+            if let Ok(gid) = group.parse() {
+                return Ok((uid, gid));
             }
-        },
+            let fields = line(root, "etc/group", group)?;
+            let gid = fields.and_then(|fields| fields.get(2).and_then(|field| field.parse().ok()));
+            gid.ok_or_else(|| unknown("group", group, "/etc/group"))?
+        }
     };
     Ok((uid, gid))
 }

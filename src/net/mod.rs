@@ -15,7 +15,6 @@
 mod attach;
 mod bridge;
 mod chains;
-mod conntrack;
 pub mod dns;
 mod error;
 pub mod files;
