@@ -71,7 +71,7 @@ impl Group {
             let asked = devices.iter().map(|device| DeviceRule::from(device).to_string());
             standard.chain(asked).chain(wanted.device_rules.iter().map(DeviceRule::to_string)).collect::<Vec<_>>()
         });
-        v1::enter(&self.layout, &self.path, &wanted.resources, rules.as_deref())
+        v1::enter(&self.layout, &self.path, &wanted.resources, rules.as_deref(), !wanted.device_rules.is_empty())
     }
 
     /// Moves the caller, an exec's clone, into the v1 groups that there are.
