@@ -9,6 +9,7 @@
 //! 4. [`Host::attach`] gives a network namespace its interfaces, addresses, routes and the [`DnsSockets`] of its resolver.
 //! 5. [`Firewall::publish`] leads host ports to it.
 //! 6. [`dns::Server`] answers its questions; [`files`] renders its `/etc/hosts` and `/etc/resolv.conf`.
+//! 7. [`Firewall::unpublish`], [`Host::detach`] and, last, [`Host::remove_bridge`] take it all back.
 //!
 //! All calls block, except those of [`dns`].
 

@@ -76,22 +76,18 @@ impl Pool {
             .collect();
         let reached = busy.iter().filter(|range| range.interface != request.bridge);
         let reached = reached.map(|range| (format!("interface {}", range.interface), range.cidr));
-        let subnet = match wish.subnet {
-            Some(subnet) => {
-                let subnet = subnet.trunc();
-                let inside = reached.filter(|(_, range)| subnet.contains(range));
-                let mut conflicts = used.into_iter().filter(|(_, other)| overlap(*other, subnet)).chain(inside);
-                if let Some((by, other)) = conflicts.next() {
-                    return Err(Error::Overlap { network: name.clone(), subnet, other, by });
-                }
-                subnet
+        let subnet = if let Some(subnet) = wish.subnet.map(|subnet| subnet.trunc()) {
+            let inside = reached.filter(|(_, range)| subnet.contains(range));
+            let mut conflicts = used.into_iter().filter(|(_, other)| overlap(*other, subnet)).chain(inside);
+            if let Some((by, other)) = conflicts.next() {
+                return Err(Error::Overlap { network: name.clone(), subnet, other, by });
             }
-            None => {
-                let taken: Vec<_> = used.into_iter().chain(reached).map(|(_, range)| range).collect();
-                let free = |subnet: &IpNet| !taken.iter().any(|range| overlap(*range, *subnet));
-                let found = if wish.is_ipv4() { candidates_4().find(free) } else { candidates_6(name).find(free) };
-                found.ok_or_else(|| exhausted(name))?
-            }
+            subnet
+        } else {
+            let taken: Vec<_> = used.into_iter().chain(reached).map(|(_, range)| range).collect();
+            let free = |subnet: &IpNet| !taken.iter().any(|range| overlap(*range, *subnet));
+            let found = if wish.is_ipv4() { candidates_4().find(free) } else { candidates_6(name).find(free) };
+            found.ok_or_else(|| exhausted(name))?
         };
         Self::within(name, subnet, wish)
     }
