@@ -6,11 +6,14 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use ipnet::IpNet;
 
 use super::error::Error;
-use super::link::{self, Link, Veth};
+use super::link::{self, Veth};
 use super::netlink::{Batch, Channel};
 use super::ruleset::{self, Member};
 use super::{bridge, forwarding, redirect};
 use crate::sys::netns::with_netns;
+
+/// Index of `lo` in every namespace.
+const LOOPBACK: u32 = 1;
 
 /// One attachment of a network namespace to a bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,18 +94,15 @@ pub(super) fn attach(
     Ok(Attached { dns, macs })
 }
 
+/// Makes all pairs at once. Links that are left over from a namespace about to die, which still holds the other end, are
+/// looked for only if that fails.
 fn connect(netns: BorrowedFd<'_>, endpoints: &[Endpoint], macs: &[[u8; 6]]) -> Result<(), Error> {
     let channel = Channel::route()?;
-    let links = link::links(&channel)?;
     // Where bridges pass packets through the firewall, a container's way to its own published port never leaves the bridge.
     let hairpin = forwarding::bridges_are_filtered();
     let mut batch = Batch::default();
     for (endpoint, mac) in endpoints.iter().zip(macs) {
-        let master = find(&links, &endpoint.bridge)?;
-        // Left over: a namespace that is about to die still holds the other end.
-        if links.iter().any(|link| link.name == endpoint.host_ifname) {
-            link::remove_link(&mut batch, &endpoint.host_ifname);
-        }
+        let master = link::find(&channel, &endpoint.bridge)?;
         let veth = Veth {
             host: &endpoint.host_ifname,
             inside: &endpoint.ifname,
@@ -112,21 +112,29 @@ fn connect(netns: BorrowedFd<'_>, endpoints: &[Endpoint], macs: &[[u8; 6]]) -> R
             netns: u32::try_from(netns.as_raw_fd()).unwrap_or_default(),
         };
         link::make_veth(&mut batch, &veth);
-        let isolated = bridge::keeps_apart(master);
+        let isolated = bridge::keeps_apart(&master);
         if isolated || hairpin {
             link::set_port(&mut batch, &endpoint.host_ifname, isolated, hairpin);
         }
     }
+    match channel.execute(&batch) {
+        Err(Error::Netlink { source, .. }) if source.raw_os_error() == Some(libc::EEXIST) => {}
+        other => return other,
+    }
+    let mut leftovers = Batch::default();
+    for endpoint in endpoints.iter().filter(|endpoint| link::find(&channel, &endpoint.host_ifname).is_ok()) {
+        link::remove_link(&mut leftovers, &endpoint.host_ifname);
+    }
+    channel.execute(&leftovers)?;
     channel.execute(&batch)
 }
 
 fn configure(endpoints: &[Endpoint]) -> Result<(), Error> {
     let channel = Channel::route()?;
-    let links = link::links(&channel)?;
     let mut batch = Batch::default();
-    link::raise(&mut batch, find(&links, "lo")?.index, "lo");
+    link::raise(&mut batch, LOOPBACK, "lo");
     for endpoint in endpoints {
-        let index = find(&links, &endpoint.ifname)?.index;
+        let index = link::find(&channel, &endpoint.ifname)?.index;
         let ipv6 = endpoint.addresses.iter().any(|address| matches!(address, IpNet::V6(_)));
         if !ipv6 && forwarding::has_ipv6() {
             link::without_link_local(&mut batch, index, &endpoint.ifname);
@@ -140,11 +148,4 @@ fn configure(endpoints: &[Endpoint]) -> Result<(), Error> {
         }
     }
     channel.execute(&batch)
-}
-
-fn find<'a>(links: &'a [Link], name: &str) -> Result<&'a Link, Error> {
-    links.iter().find(|link| link.name == name).ok_or_else(|| Error::System {
-        action: format!("find the network interface {name}"),
-        source: std::io::Error::from_raw_os_error(libc::ENODEV),
-    })
 }

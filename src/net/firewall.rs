@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::conntrack::{self, Stale};
 use super::error::Error;
 use super::host::Host;
 use super::nft::{Element, Set};
@@ -127,8 +128,13 @@ impl Firewall {
             }
         }
         let changes: Vec<_> = by_set.into_values().collect();
-        let change = if publish { ruleset::map_ports } else { ruleset::unmap_ports };
-        self.host.with_firewall(|channel| change(channel, &changes))
+        let datagrams = mappings.iter().filter(|mapping| mapping.protocol == Protocol::Udp);
+        let ports = datagrams.map(|mapping| (mapping.protocol.number(), mapping.host_port)).collect();
+        self.host.with_firewall(|channel| {
+            let change = if publish { ruleset::map_ports } else { ruleset::unmap_ports };
+            change(channel, &changes)?;
+            conntrack::forget(channel, &Stale { ports, ..Stale::default() })
+        })
     }
 
     /// Lets containers (by their addresses) reach services of the host: they asked with `host-gateway`.

@@ -7,10 +7,11 @@ use ipnet::IpNet;
 
 use super::attach::{self, Attached, Endpoint};
 use super::bridge::{self, Bridge};
+use super::conntrack::Stale;
 use super::error::Error;
 use super::firewall::Firewall;
 use super::netlink::Channel;
-use super::{link, ruleset};
+use super::{conntrack, link, ruleset};
 use crate::sys::netns::with_netns;
 
 /// A network namespace in the role of the host: bridges, firewall tables and published ports live there.
@@ -62,10 +63,13 @@ impl Host {
         self.with_firewall(|firewall| attach::attach(firewall, netns, endpoints, dns))
     }
 
-    /// Forgets what the firewall knows of attachments, by [`Endpoint::host_ifname`]. The interfaces themselves go with
-    /// their namespace; deleting them would wait 16 ms each.
+    /// Forgets what the firewall knows of attachments, by [`Endpoint::host_ifname`], and the connections of their
+    /// addresses. The interfaces themselves go with their namespace; deleting them would wait 16 ms each.
     pub fn detach(&self, host_ifnames: &[String]) -> Result<(), Error> {
-        self.with_firewall(|firewall| ruleset::remove_members(firewall, host_ifnames))
+        self.with_firewall(|firewall| {
+            let addresses = ruleset::remove_members(firewall, host_ifnames)?;
+            conntrack::forget(firewall, &Stale { addresses, ..Stale::default() })
+        })
     }
 
     /// Ranges of addresses that interfaces and routes of the host use (default routes aside).

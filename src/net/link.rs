@@ -8,6 +8,7 @@ use super::error::Error;
 use super::netlink::{
     ACK, Attributes, Batch, CREATE, Channel, DUMP, EXCL, REPLACE, Reply, attributes, text, u16_at, u32_at,
 };
+use super::ruleset::address;
 
 const UP: u32 = 1;
 /// Address families in the widths that headers and attributes want.
@@ -50,6 +51,16 @@ pub(super) fn links(channel: &Channel) -> Result<Vec<Link>, Error> {
     let mut batch = Batch::default();
     batch.add("list the links", libc::RTM_GETLINK, DUMP, &link_header(0, 0), |_| {});
     Ok(channel.dump(&batch)?.iter().filter(|reply| reply.kind == libc::RTM_NEWLINK).map(read_link).collect())
+}
+
+/// A link by name.
+pub(super) fn find(channel: &Channel, name: &str) -> Result<Link, Error> {
+    let mut batch = Batch::default();
+    batch.add(format!("find the network interface {name}"), libc::RTM_GETLINK, ACK, &link_header(0, 0), |message| {
+        message.put_str(libc::IFLA_IFNAME, name);
+    });
+    let replies = channel.dump(&batch)?;
+    Ok(replies.first().map(read_link).unwrap_or_default())
 }
 
 /// Ranges of the interfaces' addresses.
@@ -266,12 +277,4 @@ fn read_route(reply: &Reply) -> Option<Reach> {
         }
     }
     Some(Reach { cidr: IpNet::new(destination, header[1]).ok()?, index, metric })
-}
-
-fn address(value: &[u8]) -> Option<IpAddr> {
-    match value.len() {
-        4 => Some(<[u8; 4]>::try_from(value).ok()?.into()),
-        16 => Some(<[u8; 16]>::try_from(value).ok()?.into()),
-        _ => None,
-    }
 }

@@ -16,6 +16,7 @@
 mod attach;
 mod bridge;
 mod chains;
+mod conntrack;
 pub mod dns;
 mod error;
 pub mod files;

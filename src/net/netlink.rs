@@ -119,6 +119,10 @@ impl Batch {
         self.out.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.starts.len()
+    }
+
     /// Asks for an acknowledgement of the request added last.
     pub(super) fn acknowledge_last(&mut self) {
         if let Some(start) = self.starts.last() {

@@ -234,26 +234,28 @@ fn insert_members(transaction: &mut Transaction, members: &[Member<'_>]) {
 /// Where the address stands in the key of a member: behind the name and the padded hardware address.
 const MEMBER_ADDRESS: usize = 24;
 
-/// Forgets attachments.
-pub(super) fn remove_members(channel: &Channel, host_ifnames: &[String]) -> Result<(), Error> {
+/// Forgets attachments, and what their addresses were allowed. Returns these addresses.
+pub(super) fn remove_members(channel: &Channel, host_ifnames: &[String]) -> Result<Vec<IpAddr>, Error> {
     let _lock = lock()?;
     let mut transaction = Transaction::new();
-    let mut loops = BTreeSet::new();
+    let mut addresses = BTreeSet::new();
     let ports: Vec<_> = host_ifnames.iter().map(|name| ifname(name)).collect();
     for set in [PORTS, MEMBERS_4, MEMBERS_6] {
         let present = elements(channel, BRIDGE, set).unwrap_or_default();
         let gone: Vec<_> =
             present.into_iter().filter(|element| ports.iter().any(|port| element.key.starts_with(port))).collect();
-        let addresses = gone.iter().filter_map(|member| member.key.get(MEMBER_ADDRESS..));
-        loops.extend(addresses.map(|address| looped(address).1.key));
+        addresses.extend(gone.iter().filter_map(|member| address(member.key.get(MEMBER_ADDRESS..)?)));
         transaction.remove(BRIDGE, set, &gone);
     }
-    for set in [LOOPED_4, LOOPED_6] {
+    addresses.retain(|address| !address.is_unspecified());
+    let own: Vec<_> = addresses.iter().map(|address| octets(*address)).collect();
+    for set in [LOOPED_4, LOOPED_6, HOST_USERS_4, HOST_USERS_6] {
         let mut gone = elements(channel, INET, set).unwrap_or_default();
-        gone.retain(|element| loops.contains(&element.key));
+        gone.retain(|element| own.iter().any(|address| element.key.starts_with(address)));
         transaction.remove(INET, set, &gone);
     }
-    transaction.commit(channel)
+    transaction.commit(channel)?;
+    Ok(addresses.into_iter().collect())
 }
 
 fn looped(address: &[u8]) -> (Set, Element) {
@@ -272,6 +274,15 @@ pub(super) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+/// An address as it stands in a packet.
+pub(super) fn address(octets: &[u8]) -> Option<IpAddr> {
+    match octets.len() {
+        4 => Some(<[u8; 4]>::try_from(octets).ok()?.into()),
+        16 => Some(<[u8; 16]>::try_from(octets).ok()?.into()),
+        _ => None,
     }
 }
 

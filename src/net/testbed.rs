@@ -137,11 +137,20 @@ fn echo(listener: TcpListener) {
 
 /// Serves UDP like [`serve`].
 pub(super) fn serve_udp(netns: &OwnedFd, port: u16) {
+    reply_udp(netns, port, |peer| peer.ip().to_canonical().to_string());
+}
+
+/// Serves UDP with always the same answer.
+pub(super) fn serve_udp_saying(netns: &OwnedFd, port: u16, answer: &'static str) {
+    reply_udp(netns, port, |_| answer.to_owned());
+}
+
+fn reply_udp(netns: &OwnedFd, port: u16, answer: impl Fn(SocketAddr) -> String + Send + 'static) {
     let socket = inside(netns, || UdpSocket::bind(("::", port)).unwrap());
     thread::spawn(move || {
         let mut bytes = [0; 64];
         while let Ok((_, peer)) = socket.recv_from(&mut bytes) {
-            let _ = socket.send_to(peer.ip().to_canonical().to_string().as_bytes(), peer);
+            let _ = socket.send_to(answer(peer).as_bytes(), peer);
         }
     });
 }
@@ -161,7 +170,8 @@ pub(super) fn ask_udp(address: &str) -> Result<IpAddr, std::io::ErrorKind> {
     exchange(&UdpSocket::bind("0.0.0.0:0").unwrap(), address)
 }
 
-fn exchange(socket: &UdpSocket, address: &str) -> Result<IpAddr, std::io::ErrorKind> {
+/// Asks over UDP with a socket of one's own.
+pub(super) fn exchange(socket: &UdpSocket, address: &str) -> Result<IpAddr, std::io::ErrorKind> {
     socket.set_read_timeout(Some(PATIENCE / DATAGRAM_TRIES)).unwrap();
     socket.connect(address).map_err(|error| error.kind())?;
     let mut bytes = [0; 64];

@@ -7,8 +7,8 @@ use super::netlink::Channel;
 use super::nft::elements;
 use super::ruleset::{BRIDGE, MEMBERS_4};
 use super::testbed::{
-    add_address, ask, ask_udp, ask_udp_from, change_mac, container, dual_container, flush_tables, host, inside,
-    network, outside, route_to, serve, serve_here, serve_udp,
+    add_address, ask, ask_udp, ask_udp_from, change_mac, container, dual_container, exchange, flush_tables, host,
+    inside, network, outside, route_to, serve, serve_here, serve_udp, serve_udp_saying,
 };
 use super::{Bridge, PortMapping, Protocol, Subnet};
 
@@ -240,5 +240,23 @@ fn ipv6_follows_the_same_rules() {
         assert!(stolen.is_err(), "another member's address");
         serve_here(22);
         assert_eq!(inside(&a, || ask("10.1.0.1:22")), Err(ConnectionRefused));
+    });
+}
+
+#[test]
+fn datagrams_follow_a_port_that_moves() {
+    host(|host| {
+        let lan = outside();
+        network(host, 1, |_| {});
+        let (old, new) = (container(host, 1, 2), container(host, 1, 3));
+        serve_udp_saying(&old, 53, "10.1.0.2");
+        serve_udp_saying(&new, 53, "10.1.0.3");
+        let client = inside(&lan, || std::net::UdpSocket::bind("0.0.0.0:0").unwrap());
+        host.firewall().publish(&[mapping(Protocol::Udp, "0.0.0.0:5353", "10.1.0.2:53")]).unwrap();
+        assert_eq!(exchange(&client, "192.0.2.1:5353"), Ok(ip("10.1.0.2")));
+        host.firewall().publish(&[mapping(Protocol::Udp, "0.0.0.0:5353", "10.1.0.3:53")]).unwrap();
+        assert_eq!(exchange(&client, "192.0.2.1:5353"), Ok(ip("10.1.0.3")), "the same flow");
+        host.firewall().unpublish(&[mapping(Protocol::Udp, "0.0.0.0:5353", "10.1.0.3:53")]).unwrap();
+        assert!(exchange(&client, "192.0.2.1:5353").is_err());
     });
 }

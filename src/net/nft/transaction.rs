@@ -179,6 +179,9 @@ impl Transaction {
 
     /// Makes it so.
     pub(in crate::net) fn commit(mut self, channel: &Channel) -> Result<(), Error> {
+        if self.batch.len() == 1 {
+            return Ok(());
+        }
         // Older kernels acknowledge no end of a batch.
         self.batch.acknowledge_last();
         self.batch.add("end a firewall transaction", END, 0, &edge(), |_| {});

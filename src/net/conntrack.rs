@@ -1,0 +1,79 @@
+//! Forgetting connections that the kernel tracks.
+//!
+//! A datagram flow keeps the destination that its first packet got, as long as packets come: after a container is gone,
+//! or a port is published anew, they would go on to an address that another stack may have by then.
+
+use std::net::IpAddr;
+
+use super::error::Error;
+use super::netlink::{ACK, Batch, Channel, DUMP, Reply, attributes};
+use super::ruleset::octets;
+
+const SUBSYSTEM: u16 = 1 << 8;
+const GET: u16 = 1;
+const DELETE: u16 = 2;
+const ORIGINAL: u16 = 1;
+const REPLY: u16 = 2;
+const ID: u16 = 12;
+const TUPLE_IP: u16 = 1;
+const TUPLE_PROTOCOL: u16 = 2;
+
+/// What makes a connection worth forgetting.
+#[derive(Debug, Default)]
+pub(super) struct Stale {
+    /// Addresses of containers, in any role.
+    pub(super) addresses: Vec<IpAddr>,
+    /// Protocol and port that were asked for.
+    pub(super) ports: Vec<(u8, u16)>,
+}
+
+/// Forgets connections. A kernel that tracks none, or lets nobody look, has nothing to forget.
+pub(super) fn forget(channel: &Channel, stale: &Stale) -> Result<(), Error> {
+    if stale.addresses.is_empty() && stale.ports.is_empty() {
+        return Ok(());
+    }
+    let addresses: Vec<_> = stale.addresses.iter().map(|address| octets(*address)).collect();
+    let mut batch = Batch::default();
+    batch.add("list the tracked connections", SUBSYSTEM | GET, DUMP, &[0; 4], |_| {});
+    let Ok(flows) = channel.dump(&batch) else { return Ok(()) };
+    for flow in flows.iter().filter(|flow| is_stale(flow, &addresses, &stale.ports)) {
+        let mut batch = Batch::default();
+        let header = [flow.payload[0], 0, 0, 0];
+        batch.add("forget a tracked connection", SUBSYSTEM | DELETE, ACK, &header, |message| {
+            for (kind, value) in attributes(&flow.payload[4..]) {
+                match kind {
+                    ORIGINAL => {
+                        message.nest(kind, |tuple| {
+                            tuple.raw(value);
+                        });
+                    }
+                    ID => {
+                        message.put(kind, value);
+                    }
+                    _ => {}
+                }
+            }
+        });
+        match channel.execute(&batch) {
+            // It ended by itself.
+            Err(Error::Netlink { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn is_stale(flow: &Reply, addresses: &[Vec<u8>], ports: &[(u8, u16)]) -> bool {
+    let tuples =
+        attributes(flow.payload.get(4..).unwrap_or_default()).filter(|(kind, _)| matches!(*kind, ORIGINAL | REPLY));
+    tuples.into_iter().any(|(kind, tuple)| {
+        let part =
+            |wanted| attributes(tuple).find(|(kind, _)| *kind == wanted).map(|(_, value)| value).unwrap_or_default();
+        let with_container = attributes(part(TUPLE_IP)).any(|(_, address)| addresses.iter().any(|own| own == address));
+        let field = |wanted| attributes(part(TUPLE_PROTOCOL)).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+        let for_port = ports
+            .iter()
+            .any(|(protocol, port)| field(1) == Some(&[*protocol][..]) && field(3) == Some(&port.to_be_bytes()[..]));
+        with_container || (kind == ORIGINAL && for_port)
+    })
+}
