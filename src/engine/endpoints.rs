@@ -75,7 +75,14 @@ impl Supervisor {
         let host = self.host.clone();
         let attached = blocking(move || host.attach(netns.as_fd(), &wires, true)).await?;
         let attached = attached.map_err(|e| Failure::new(format!("container {}: {e}", record.name)))?;
-        let Some(sockets) = attached.dns else { return Ok(()) };
+        match attached.dns {
+            Some(sockets) => self.keep_resolver(record, sockets).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Leaves a container's resolver sockets with the shim, and answers on them.
+    pub(crate) async fn keep_resolver(self: &Rc<Self>, record: &Record, sockets: DnsSockets) -> Result<(), Failure> {
         let failed = |e: &dyn std::fmt::Display| Failure::new(format!("container {}: {e}", record.name));
         let kept = [&sockets.udp, &sockets.tcp].map(OwnedFd::try_clone);
         let kept = kept.into_iter().collect::<Result<Vec<_>, _>>().map_err(|e| failed(&e))?;

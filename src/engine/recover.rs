@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -11,10 +11,11 @@ use fs_err as fs;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::bundle::stdio;
+use super::control::Failure;
 use super::endpoints::dns_key;
 use super::ports::ports_key;
 use super::state::{self, Container, Status};
-use super::supervisor::{Supervisor, tracing_line};
+use super::supervisor::{Supervisor, blocking, tracing_line};
 use crate::net::DnsSockets;
 use crate::runtime::launch::Seccomp;
 use crate::runtime::shim::{Adopt, Client, Entry, State};
@@ -104,11 +105,16 @@ impl Supervisor {
         }
         if let Some(shim) = self.present_shim() {
             let mut sockets = shim.take(&dns_key(&record.id)).await.unwrap_or_default();
-            if let (Some(tcp), Some(udp)) = (sockets.pop(), sockets.pop()) {
+            let served = if let (Some(tcp), Some(udp)) = (sockets.pop(), sockets.pop()) {
                 self.remember_fds(&dns_key(&record.id), [&udp, &tcp]);
-                if let Err(e) = self.serve_names(record, DnsSockets { udp, tcp }) {
-                    tracing_line(&e.message);
-                }
+                self.serve_names(record, DnsSockets { udp, tcp })
+            } else if record.endpoints.is_empty() || self.keepsakes.borrow().contains_key(&dns_key(&record.id)) {
+                Ok(())
+            } else {
+                self.renew_resolver(container).await
+            };
+            if let Err(e) = served {
+                tracing_line(&e.message);
             }
             let guards = shim.take(&ports_key(&record.id)).await.unwrap_or_default();
             self.remember_fds(&ports_key(&record.id), &guards);
@@ -116,8 +122,21 @@ impl Supervisor {
         self.watch_health(record);
     }
 
+    /// Makes the resolver's sockets of a running container anew: both who held them are dead.
+    async fn renew_resolver(self: &Rc<Self>, container: &Container) -> Result<(), Failure> {
+        let record = &container.record;
+        let failed = |e: &dyn std::fmt::Display| Failure::new(format!("container {}: {e}", record.name));
+        let netns = fs::File::open(format!("/proc/{}/ns/net", container.state.pid)).map_err(|e| failed(&e))?;
+        let host = self.host.clone();
+        let attached = blocking(move || host.attach(netns.as_fd(), &[], true)).await?.map_err(|e| failed(&e))?;
+        match attached.dns {
+            Some(sockets) => self.keep_resolver(record, sockets).await,
+            None => Ok(()),
+        }
+    }
+
     /// Hands a container whose shim died to the present one.
-    async fn adopt(self: &Rc<Self>, container: &Container) -> Result<(), super::control::Failure> {
+    async fn adopt(self: &Rc<Self>, container: &Container) -> Result<(), Failure> {
         let (record, state) = (&container.record, &container.state);
         let netns =
             fs::File::open(format!("/proc/{}/ns/net", state.pid)).ok().map(|file| OwnedFd::from(file.into_file()));
@@ -133,7 +152,7 @@ impl Supervisor {
         };
         let netns = netns.filter(|_| record.joins.net.is_none());
         let adopted = self.shim()?.adopt(&adopt, netns).await;
-        adopted.map_err(|e| super::control::Failure::new(e.to_string()))
+        adopted.map_err(|e| Failure::new(e.to_string()))
     }
 
     /// Removes containers that were only half-made: a run state without a record.
