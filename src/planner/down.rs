@@ -28,7 +28,8 @@ pub(super) fn plan(project: &Project, observed: &Observed, options: &PlanOptions
     for container in going {
         let known = project.services.contains_key(&container.service) && !container.oneoff;
         let cause = if known { Cause::Requested } else { Cause::Orphan };
-        builder.remove(container, asked.volumes, &cause);
+        // Nothing could mount an anonymous volume again once its container is gone.
+        builder.remove(container, true, &cause);
     }
     builder.order_stops();
     if all {

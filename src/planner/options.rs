@@ -98,7 +98,7 @@ pub enum Recreate {
 /// Options of `down`.
 #[derive(Debug, Clone, Default)]
 pub struct Down {
-    /// Remove the project's volumes and anonymous ones.
+    /// Remove the project's named volumes. Anonymous ones always go with their containers.
     pub volumes: bool,
     /// Remove containers of services that the file doesn't have, and one-off containers.
     pub remove_orphans: bool,
