@@ -1,0 +1,57 @@
+//! ps, exec, port, version, help.
+
+use crate::sandbox::Sandbox;
+
+const FILE: &str = r#"
+services:
+  app: { image: stack/host, init: true, command: ["sleep", "infinity"], environment: { A: set }, user: "1000" }
+  done: { image: stack/host, command: ["true"] }
+"#;
+
+fn up() -> Sandbox {
+    let sandbox = Sandbox::with(FILE);
+    sandbox.stack("up -d").ok();
+    sandbox.until_state("done", "exited");
+    sandbox
+}
+
+#[test]
+fn ps_lists_what_runs() {
+    let sandbox = up();
+    let table = sandbox.stack("ps").ok().out;
+    assert!(table.starts_with("NAME") && table.contains("app-1") && !table.contains("done-1"), "{table}");
+    let all = sandbox.stack("ps -a").ok().out;
+    assert!(all.contains("Exited (0)"), "{all}");
+    let id = sandbox.stack("ps -q").ok().out;
+    assert_eq!(id.lines().count(), 1);
+    assert_eq!(id.trim().len(), 64);
+    let row = &sandbox.ps()[0];
+    for field in ["ID", "Name", "Image", "Service", "State", "Status", "Health", "ExitCode", "Publishers", "Labels"] {
+        assert!(row.get(field).is_some(), "{field} in {row}");
+    }
+}
+
+#[test]
+fn exec_runs_in_the_container() {
+    let sandbox = up();
+    let ran = |args: &[&str]| sandbox.stack_args(&[&["exec", "-T"], args].concat());
+    assert_eq!(ran(&["app", "sh", "-c", "echo $A; id -u"]).ok().out, "set\n1000\n");
+    assert_eq!(ran(&["-u", "0", "app", "id", "-u"]).ok().out, "0\n");
+    assert_eq!(ran(&["-e", "B=more", "-w", "/usr", "app", "sh", "-c", "echo $B $PWD"]).ok().out, "more /usr\n");
+    ran(&["app", "sh", "-c", "exit 5"]).code(5);
+    ran(&["app", "/no/such/program"]).code(127);
+    ran(&["done", "true"]).fails(&["done"]);
+    assert_eq!(sandbox.stack_input("through\n", "exec -T app cat").ok().out, "through\n");
+}
+
+#[test]
+fn help_and_version_speak_for_themselves() {
+    let sandbox = Sandbox::new();
+    let help = sandbox.stack("--help").ok().out;
+    for verb in
+        ["up", "down", "ps", "logs", "exec", "stop", "start", "restart", "kill", "build", "config", "port", "version"]
+    {
+        assert!(help.lines().any(|line| line.trim_start().starts_with(verb)), "{verb} in {help}");
+    }
+    assert!(sandbox.stack("version --short").ok().out.trim().starts_with(env!("CARGO_PKG_VERSION")));
+}

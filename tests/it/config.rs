@@ -1,0 +1,71 @@
+//! Files: which are found, how they are put together, what `config` prints.
+
+use serde_json::Value;
+
+use crate::sandbox::Sandbox;
+
+const FILE: &str = "services: { app: { image: \"${IMAGE:-stack/host}\" } }\n";
+
+fn config(sandbox: &Sandbox, words: &str) -> Value {
+    serde_json::from_str(&sandbox.stack(&format!("{words} config --format json")).ok().out).unwrap()
+}
+
+#[test]
+fn the_file_is_looked_for_upwards() {
+    let sandbox = Sandbox::new();
+    sandbox.file("compose.yaml", FILE);
+    sandbox.file("compose.override.yaml", "services: { app: { hostname: over } }");
+    let mut command = sandbox.command(crate::sandbox::STACK, &["config", "--format", "json"]);
+    fs_err::create_dir_all(sandbox.path("a/b")).unwrap();
+    let output = command.current_dir(sandbox.path("a/b")).output().unwrap();
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["services"]["app"]["hostname"], "over");
+    assert_eq!(found["name"], sandbox.project.as_str());
+    sandbox.file("stack.yaml", "services: { mine: { image: stack/host } }");
+    assert!(config(&sandbox, "")["services"]["mine"].is_object(), "stack.yaml comes first");
+}
+
+#[test]
+fn files_are_merged_and_standard_input_is_one() {
+    let sandbox = Sandbox::with(FILE);
+    let more = "services: { app: { environment: { A: b } } }";
+    let ran = sandbox.stack_input(more, "-f stack.yaml -f - config --format json").ok();
+    let merged: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(merged["services"]["app"]["environment"]["A"], "b");
+    assert_eq!(merged["services"]["app"]["image"], "stack/host");
+}
+
+#[test]
+fn variables_come_from_the_environment_and_from_files() {
+    let sandbox = Sandbox::with(FILE);
+    sandbox.file(".env", "IMAGE=from-dot-env\n");
+    assert_eq!(config(&sandbox, "")["services"]["app"]["image"], "from-dot-env");
+    sandbox.file("other.env", "IMAGE=from-other\n");
+    assert_eq!(config(&sandbox, "--env-file other.env")["services"]["app"]["image"], "from-other");
+    let ran = sandbox.stack_env(&[("IMAGE", "from-outside")], "config --format json").ok();
+    assert!(ran.out.contains("from-outside"), "{ran}");
+}
+
+#[test]
+fn config_prints_services_and_stays_quiet_when_asked() {
+    let sandbox = Sandbox::with("services: { b: { image: i }, a: { image: i }, c: { image: i, profiles: [p] } }");
+    assert_eq!(sandbox.stack("config --services").ok().out, "a\nb\n");
+    assert_eq!(sandbox.stack("--profile p config --services").ok().out, "a\nb\nc\n");
+    assert_eq!(sandbox.stack("config -q").ok().out, "");
+    assert!(sandbox.stack("config").ok().out.contains("services:\n  a:\n"));
+}
+
+#[test]
+fn the_built_in_image_is_said_not_to_be_portable() {
+    let sandbox = Sandbox::with(FILE);
+    assert!(sandbox.stack("config").ok().err.contains("portable"));
+}
+
+#[test]
+fn what_is_not_done_yet_is_named() {
+    let sandbox = Sandbox::with(
+        "services: { app: { image: stack/host, deploy: { placement: { constraints: [\"node.role == manager\"] } } } }",
+    );
+    let ran = sandbox.stack("config");
+    assert!(ran.err.contains("placement"), "{ran}");
+}

@@ -1,0 +1,130 @@
+//! stop, start, restart, kill, rm, down, and containers by `-p` alone.
+
+use crate::poll::until_true;
+use crate::sandbox::{Sandbox, alive};
+
+const PAIR: &str = r#"
+services:
+  app: { image: stack/host, init: true, command: ["sleep", "infinity"], depends_on: [db] }
+  db: { image: stack/host, init: true, command: ["sleep", "infinity"] }
+"#;
+
+#[test]
+fn single_steps_keep_the_container() {
+    let sandbox = Sandbox::with(PAIR);
+    sandbox.stack("up -d").ok();
+    let id = sandbox.ids("app");
+    sandbox.stack("stop app").ok();
+    assert_eq!(sandbox.field("app", "State"), "exited");
+    assert_eq!(sandbox.field("db", "State"), "running");
+    sandbox.stack("start app").ok();
+    assert_eq!(sandbox.ids("app"), id);
+    let before = sandbox.pid("app");
+    sandbox.stack("restart app").ok();
+    assert_eq!(sandbox.ids("app"), id);
+    assert_ne!(sandbox.pid("app"), before);
+    let pid = sandbox.pid("app");
+    sandbox.stack("kill -s SIGKILL app").ok();
+    until_true("the process is gone", || !alive(pid));
+    sandbox.until_state("app", "exited");
+    assert_eq!(sandbox.field("app", "ExitCode"), "137");
+    sandbox.stack("rm -f app").ok();
+    assert_eq!(sandbox.field("app", "State"), "");
+}
+
+#[test]
+fn down_needs_no_file() {
+    let sandbox = Sandbox::with(PAIR);
+    sandbox.stack("up -d").ok();
+    let pid = sandbox.pid("db");
+    fs_err::remove_file(sandbox.path("stack.yaml")).unwrap();
+    sandbox.stack(&format!("-p {} down", sandbox.project)).ok();
+    assert!(!alive(pid));
+    assert!(sandbox.stack("ls -a -q").ok().out.trim().is_empty());
+}
+
+#[test]
+fn down_twice_is_fine() {
+    let sandbox = Sandbox::with(PAIR);
+    sandbox.stack("down").ok();
+    sandbox.stack("up -d").ok();
+    sandbox.stack("down").ok();
+    sandbox.stack("down").ok();
+}
+
+#[test]
+fn orphans_go_when_asked() {
+    let sandbox = Sandbox::with(PAIR);
+    sandbox.stack("up -d").ok();
+    sandbox
+        .file("stack.yaml", "services: { db: { image: stack/host, init: true, command: [\"sleep\", \"infinity\"] } }");
+    let ran = sandbox.stack("up -d").ok();
+    assert!(ran.err.contains("orphan") && ran.err.contains("app-1"), "{ran}");
+    assert_eq!(sandbox.field("app", "State"), "running");
+    sandbox.stack("up -d --remove-orphans").ok();
+    assert_eq!(sandbox.field("app", "State"), "");
+    assert_eq!(sandbox.field("db", "State"), "running");
+}
+
+#[test]
+fn a_grace_period_ends_with_a_kill() {
+    let sandbox = Sandbox::with(
+        r#"services: { deaf: { image: stack/host, command: ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1000; done"] } }"#,
+    );
+    sandbox.stack("up -d").ok();
+    sandbox.until_logged("deaf", "ready");
+    sandbox.stack("stop -t 1").ok();
+    assert_eq!(sandbox.field("deaf", "ExitCode"), "137");
+}
+
+#[test]
+fn the_stop_signal_is_the_service_s_own() {
+    let sandbox = Sandbox::with(
+        r#"services: { app: { image: stack/host, stop_signal: SIGUSR1, command: ["sh", "-c", "trap 'exit 7' USR1; echo ready; while :; do sleep 0.05; done"] } }"#,
+    );
+    sandbox.stack("up -d").ok();
+    sandbox.until_logged("app", "ready");
+    sandbox.stack("stop").ok();
+    assert_eq!(sandbox.field("app", "ExitCode"), "7");
+}
+
+#[test]
+fn restart_policies_bring_back_what_fails() {
+    let sandbox = Sandbox::with(
+        r#"
+services:
+  again:
+    image: stack/host
+    restart: on-failure
+    volumes: ["data:/data"]
+    command: ["sh", "-c", "echo x >> /data/runs; [ $$(wc -l < /data/runs) -ge 3 ] && exec sleep 1000; exit 1"]
+    init: true
+  once: { image: stack/host, command: ["sh", "-c", "exit 1"] }
+volumes: { data: {} }
+"#,
+    );
+    sandbox.stack("up -d").ok();
+    let runs = sandbox.root().join(format!("lib/volumes/{}_data/_data/runs", sandbox.project));
+    until_true("three runs", || fs_err::read_to_string(&runs).is_ok_and(|text| text.lines().count() == 3));
+    sandbox.until_state("again", "running");
+    sandbox.until_state("once", "exited");
+}
+
+#[test]
+fn replicas_are_numbered_and_scaled() {
+    let sandbox = Sandbox::with(
+        r#"services: { web: { image: stack/host, init: true, command: ["sleep", "infinity"], scale: 2 } }"#,
+    );
+    let names = || {
+        let mut names: Vec<String> =
+            sandbox.ps().iter().map(|row| row["Name"].as_str().unwrap().rsplit_once('-').unwrap().1.into()).collect();
+        names.sort_unstable();
+        names.join(" ")
+    };
+    sandbox.stack("up -d").ok();
+    assert_eq!(names(), "1 2");
+    sandbox.stack("up -d --scale web=4").ok();
+    assert_eq!(names(), "1 2 3 4");
+    sandbox.stack("up -d --scale web=1").ok();
+    assert_eq!(names(), "1");
+}

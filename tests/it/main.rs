@@ -1,0 +1,25 @@
+//! The built binary, seen from outside: every test runs `stack` under a root and in a network namespace of its own, and
+//! fails when anything of it stays behind.
+//!
+//! They need root and the Debian packages busybox-static, nftables and python3; `make test` installs them.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod leaks;
+mod poll;
+mod sandbox;
+mod wire;
+
+mod commands;
+mod config;
+mod crash;
+mod depends;
+mod errors;
+mod images;
+mod isolation;
+mod lifecycle;
+mod logs;
+mod network;
+mod quickstart;
+mod reconcile;
+mod up;
+mod volumes;
