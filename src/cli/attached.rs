@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::error::{Error, Outcome};
 use super::interrupt::{INTERRUPTED, Interrupts};
 use super::prefix::{Look, Printer, short_name};
+use super::process;
 use super::progress::Progress;
 use super::project::Context;
 use super::select::is_up;
@@ -66,7 +67,6 @@ enum Ending {
     No,
     Aborted,
     Interrupted,
-    Killed,
 }
 
 impl Attached<'_> {
@@ -88,14 +88,13 @@ impl Attached<'_> {
                 _ = interrupts.next() => {
                     // Whoever cannot be told any more, such as a closed terminal, must not keep this from stopping.
                     let _ = watch.close_progress();
-                    ending = if matches!(ending, Ending::Interrupted | Ending::Killed) {
-                        stopper = Some(self.kill().await?);
-                        Ending::Killed
+                    if ending == Ending::Interrupted {
+                        self.kill()?;
                     } else {
                         let _ = writeln!(self.context.ui.err(), "Gracefully Stopping... press Ctrl+C again to force");
                         stopper = Some(self.stop(&self.stopped).await?);
-                        Ending::Interrupted
-                    };
+                        ending = Ending::Interrupted;
+                    }
                 }
                 next = reply(&events) => if let Reply::Event(event) = next?.0 {
                     watch.event(&event)?;
@@ -107,7 +106,7 @@ impl Attached<'_> {
                     }
                 },
                 next = reply_of(work.as_ref()) => match next?.0 {
-                    Reply::Event(event) => watch.progress.event(&event)?,
+                    Reply::Event(event) => watch.preparing(&event)?,
                     Reply::Failed(failure) if ending == Ending::No => {
                         watch.close_progress()?;
                         watch.catch_up()?;
@@ -176,8 +175,14 @@ impl Attached<'_> {
         self.ask(&Request::Stop { services: services.to_vec(), timeout: self.timeout }).await
     }
 
-    async fn kill(&self) -> Result<Client, Error> {
-        self.ask(&Request::Kill { services: self.stopped.clone(), signal: "SIGKILL".into() }).await
+    /// Ends at once what is still stopping. Directly: the supervisor is busy waiting for just these.
+    fn kill(&self) -> Result<(), Error> {
+        for container in self.containers()? {
+            if self.stopped.is_empty() || self.stopped.contains(&container.record.service) {
+                process::signal(&container, libc::SIGKILL);
+            }
+        }
+        Ok(())
     }
 
     async fn ask(&self, request: &Request) -> Result<Client, Error> {
@@ -185,7 +190,7 @@ impl Attached<'_> {
     }
 
     fn exit_code(&self, ending: Ending, first: Option<i32>) -> Outcome {
-        if matches!(ending, Ending::Interrupted | Ending::Killed) {
+        if ending == Ending::Interrupted {
             return Ok(INTERRUPTED);
         }
         let code = match &self.exit_code_from {
@@ -209,6 +214,14 @@ async fn reply_of(client: Option<&Client>) -> Result<(Reply, Vec<std::os::fd::Ow
 }
 
 impl Watch<'_> {
+    /// Shows what is made before logs begin; that containers start, their logs tell.
+    fn preparing(&mut self, event: &Event) -> Result<(), Error> {
+        match event.action {
+            Action::Starting | Action::Started => Ok(()),
+            _ => Ok(self.progress.event(event)?),
+        }
+    }
+
     /// Takes in what happened to a container.
     fn event(&mut self, event: &Event) -> Result<(), Error> {
         if !self.how.chosen.contains(&event.service) {

@@ -3,16 +3,18 @@
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind};
 
 use super::error::{Error, Outcome};
 use super::interrupt::Interrupts;
 use super::progress::Progress;
 use super::project::Context;
+use super::select::is_up;
 use super::session::{open, reply};
 use super::streams::{DetachKeys, Output, Plumbing, Target, send_input};
 use super::terminal::{self, RawMode};
 use crate::engine::control::{Reply, Request};
+use crate::engine::state::Container;
 
 /// How to be in front of it.
 #[derive(Debug, Clone)]
@@ -47,7 +49,7 @@ impl Front {
         let client = open(context, project, request, &fds).await?;
         let mut outputs = plumbing.map(Plumbing::handed_over).unwrap_or_default();
         let mut progress = Progress::new(context.ui, "run");
-        let mut resized = signal(SignalKind::window_change())?;
+        let mut resized = unix::signal(SignalKind::window_change())?;
         let (mut raw, mut master, mut detached) = (None, None, None);
         let mut id = String::new();
         let code = loop {
@@ -105,6 +107,18 @@ pub(crate) async fn pressed(detached: &mut Option<tokio::sync::mpsc::UnboundedRe
         return;
     }
     std::future::pending().await
+}
+
+/// Sends a signal to a container's first process, if it runs.
+pub(crate) fn signal(container: &Container, number: i32) {
+    use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+    let pid = Pid::from_raw(container.state.pid).filter(|_| is_up(container));
+    if let (Some(pid), Some(signal)) = (pid, Signal::from_named_raw(number))
+        && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
+    {
+        // It may have ended meanwhile, which is what was wanted.
+        let _ = pidfd_send_signal(pidfd, signal);
+    }
 }
 
 /// Reads `K=V` flags; a bare `K` takes the caller's value and is left out if there is none.

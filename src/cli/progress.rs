@@ -129,8 +129,9 @@ impl Progress {
 
     /// Draws a last time, all rows; later steps are not shown.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
-        let result = if self.is_live() && !self.rows.is_empty() { self.draw(true) } else { Ok(()) };
+        let draws = self.is_live() && !self.rows.is_empty();
         self.closed = true;
+        let result = if draws { self.draw(true) } else { Ok(()) };
         self.warnings.drain(..).try_for_each(|warning| self.ui.warn(warning))?;
         result
     }
@@ -180,6 +181,7 @@ impl Progress {
         const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
         let frame = self.begun.elapsed().as_millis() / FRAME.as_millis() % SPINNER.len() as u128;
         let (mark, style) = match row.stage {
+            Stage::Working if self.closed => ("·", ui::HELP),
             Stage::Working => (SPINNER[usize::try_from(frame).unwrap_or(0)], ui::HELP),
             Stage::Done => ("✔", ui::GOOD),
             Stage::Warning => ("!", ui::WARNING),
@@ -190,8 +192,9 @@ impl Progress {
         let room = columns.saturating_sub(time.width() + 8);
         let id = cut(&row.id, ids.min(room.saturating_sub(texts.min(room / 2))));
         let text = cut(&row.text, room.saturating_sub(id.width()));
-        let text = if row.stage == Stage::Working { text } else { self.ui.styled(style, text) };
-        format!(" {} {id}  {text}  {time}", self.ui.styled(style, mark))
+        let (word, blanks) = text.split_at(text.trim_end().len());
+        let word = if row.stage == Stage::Working { word.to_owned() } else { self.ui.styled(style, word) };
+        format!(" {} {id}  {word}{blanks}  {time}", self.ui.styled(style, mark))
     }
 }
 
@@ -256,7 +259,8 @@ mod tests {
             let line = progress.line(&progress.rows[0], (38, 7), columns);
             assert!(line.width() < columns, "{columns}: {line}");
         }
-        assert!(progress.line(&progress.rows[0], (38, 7), 80).contains("web-1  Started  0.0s"));
+        let line = progress.line(&progress.rows[0], (38, 7), 80);
+        assert!(line.contains("web-1  Started ") && line.ends_with("0.0s"), "{line}");
     }
 
     #[test]

@@ -223,16 +223,10 @@ async fn detached(context: &Context, project: &str, request: &Request) -> Outcom
     }
 }
 
-/// Passes a signal on to the container's first process.
+/// Passes a signal on to a container.
 pub(super) fn signal(context: &Context, project: &str, id: &str, number: i32) {
-    let Ok(containers) = state::read_containers(&context.paths, project) else { return };
-    let pid = containers.iter().find(|container| container.record.id == id).map(|container| container.state.pid);
-    let pid = pid.and_then(rustix::process::Pid::from_raw);
-    let signal = rustix::process::Signal::from_named_raw(number);
-    if let (Some(pid), Some(signal)) = (pid, signal)
-        && let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
-    {
-        // It may have ended meanwhile, which is what was wanted.
-        let _ = rustix::process::pidfd_send_signal(pidfd, signal);
+    let containers = state::read_containers(&context.paths, project).unwrap_or_default();
+    if let Some(container) = containers.iter().find(|container| container.record.id == id) {
+        process::signal(container, number);
     }
 }
