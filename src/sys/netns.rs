@@ -46,7 +46,7 @@ pub fn raise_loopback() -> io::Result<()> {
     for (slot, byte) in request.ifr_name.iter_mut().zip(b"lo") {
         *slot = byte.cast_signed();
     }
-    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP).unwrap_or(1);
     // SAFETY: the request reads one `ifreq`, which outlives the call.
     let result =
         unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), libc::SIOCSIFFLAGS, &raw const request) };

@@ -82,7 +82,7 @@ pub fn ensure_in_root(root: BorrowedFd<'_>, path: &Path, missing: Missing) -> io
             }
             Ok(_) => {}
             Err(Errno::NOENT) => {
-                make(parent.as_fd(), &name, if pending.is_empty() { missing } else { Missing::Folder })?
+                make(parent.as_fd(), &name, if pending.is_empty() { missing } else { Missing::Folder })?;
             }
             Err(e) => return Err(e.into()),
         }

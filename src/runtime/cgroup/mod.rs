@@ -148,7 +148,8 @@ impl Group {
 
     /// Removes the groups; `false` if a process that is about to vanish still holds one.
     pub(crate) fn remove(&self) -> bool {
-        self.folders().fold(true, |gone, folder| remove_folder(&folder) && gone)
+        // All of them, whichever fails.
+        self.folders().filter(|folder| !remove_folder(folder)).count() == 0
     }
 
     /// Removes the groups, and gives a process that is about to vanish a moment to do so.
@@ -182,7 +183,7 @@ fn remove_folder(folder: &Path) -> bool {
         Ok(()) | Err(Errno::NOENT) => true,
         // Groups that somebody made inside.
         Err(_) => {
-            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
             let inner = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
             inner.fold(0, |count, entry| count + usize::from(remove_folder(&entry.path()))) > 0
                 && rustix::fs::unlinkat(CWD, folder, AtFlags::REMOVEDIR).is_ok()

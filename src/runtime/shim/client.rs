@@ -56,6 +56,7 @@ impl Client {
     }
 
     /// Connects to a shim that runs already; `None` if there is none. Needs a running tokio runtime.
+    #[expect(clippy::unused_async, reason = "a handshake may come")]
     pub async fn connect(run_dir: &Path) -> Result<Option<Self>, Error> {
         match super::socket::connect(run_dir) {
             Ok(socket) => Self::over(socket, None).map(Some),
@@ -229,11 +230,15 @@ impl Client {
     }
 }
 
+/// A dead shim would stay a zombie until its supervisor ends, so it is waited for, however long it lives on.
 impl Drop for Client {
     fn drop(&mut self) {
         self.reader.abort();
-        if let Some(child) = &self.child {
-            let _ = lock(child).try_wait();
+        if let Some(child) = self.child.take() {
+            let mut child = child.into_inner().unwrap_or_else(PoisonError::into_inner);
+            if !matches!(child.try_wait(), Ok(Some(_))) {
+                let _ = std::thread::Builder::new().name("shim".to_owned()).spawn(move || child.wait());
+            }
         }
     }
 }

@@ -98,12 +98,11 @@ impl Shim {
         if let Some(port) = &record.port {
             self.unwatch(port.token, port.it.as_fd());
         }
-        match record.failure {
-            Some(error) => self.reply(record.asker, Reply::Launch(error), &[]),
-            None => {
-                let status = exit_status(ended.code, ended.signal);
-                self.announce(Event::ExecExited { exec_id: record.exec_id, status });
-            }
+        if let Some(error) = record.failure {
+            self.reply(record.asker, Reply::Launch(error), &[]);
+        } else {
+            let status = exit_status(ended.code, ended.signal);
+            self.announce(Event::ExecExited { exec_id: record.exec_id, status });
         }
     }
 
@@ -117,7 +116,9 @@ impl Shim {
             for drain in drains {
                 drain.it.finish(&mut log, &mut self.buffer);
             }
-            tokens.into_iter().for_each(|token| self.sources_gone(token));
+            for token in tokens {
+                self.sources_gone(token);
+            }
         }
         let Some(container) = self.containers.get_mut(id) else { return };
         container.input = None;

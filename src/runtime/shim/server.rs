@@ -247,10 +247,8 @@ impl Shim {
 
     fn take_signals(&mut self) {
         while let Ok(Some(info)) = self.signals.read_signal() {
-            match i32::try_from(info.ssi_signo) {
-                Ok(libc::SIGCHLD) => {}
-                Ok(libc::SIGTERM) => self.ending = true,
-                _ => continue,
+            if info.ssi_signo == libc::SIGTERM.cast_unsigned() {
+                self.ending = true;
             }
         }
         while let Some(ended) = sys::process::reap() {
