@@ -14,6 +14,7 @@ use super::bundle::stdio;
 use super::control::Failure;
 use super::endpoints::dns_key;
 use super::ports::ports_key;
+use super::restart;
 use super::state::{self, Container, Status};
 use super::supervisor::{Supervisor, blocking, tracing_line};
 use crate::net::DnsSockets;
@@ -48,7 +49,15 @@ impl Supervisor {
         if !self.lose_shim() || self.alive().is_empty() {
             return;
         }
-        tracing_line("the shim is gone; a new one takes over");
+        if !self.paths.project_run(&self.project).is_dir() {
+            tracing_line("the run folder is gone, and with it what a supervisor works on");
+            return self.give_up();
+        }
+        let losses = self.shim_losses();
+        tracing_line(&format!("the shim is gone; a new one takes over (loss {losses})"));
+        if losses > 1 {
+            tokio::time::sleep(restart::pause(losses)).await;
+        }
         self.reunite(Vec::new()).await;
         let kept = std::mem::take(&mut *self.keepsakes.borrow_mut());
         for (key, fds) in kept {

@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::time::Instant;
 
 use fs_err as fs;
 use jiff::Timestamp;
@@ -58,6 +59,9 @@ pub(crate) struct Supervisor {
     events: broadcast::Sender<Event>,
     pub(crate) turn: Turn,
     clients: Cell<usize>,
+    /// Shims lost in a row, and when the last one was.
+    losses: Cell<(u32, Option<Instant>)>,
+    given_up: Cell<bool>,
 }
 
 /// One command at a time changes the stack. `stop`, `kill` and `down` break off one that still waits.
@@ -151,6 +155,8 @@ impl Supervisor {
             events: broadcast::Sender::new(4096),
             turn: Turn::default(),
             clients: Cell::new(0),
+            losses: Cell::default(),
+            given_up: Cell::new(false),
             paths,
             project,
         });
@@ -165,7 +171,7 @@ impl Supervisor {
     /// The main loop: until nothing runs and nobody asks.
     async fn attend(self: &Rc<Self>, listener: &UnixListener) {
         let mut pulse = self.pulse.subscribe();
-        while !self.is_idle() {
+        while !self.given_up.get() && !self.is_idle() {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((socket, _)) => self.clone().welcome(AsyncFrames::new(socket)),
@@ -261,6 +267,21 @@ impl Supervisor {
             this.on_shim_lost().await;
         });
         client
+    }
+
+    /// Counts the loss of a shim: how many there were in a row.
+    pub(crate) fn shim_losses(&self) -> u32 {
+        let (count, last) = self.losses.get();
+        let in_a_row = last.is_some_and(|last| last.elapsed() < super::restart::STABLE);
+        let count = if in_a_row { count + 1 } else { 1 };
+        self.losses.set((count, Some(Instant::now())));
+        count
+    }
+
+    /// Ends this process, whatever runs.
+    pub(crate) fn give_up(&self) {
+        self.given_up.set(true);
+        self.pulse.send_replace(());
     }
 
     /// Forgets a shim that ended; whether there was one that should not have.
