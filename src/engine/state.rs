@@ -299,22 +299,24 @@ pub fn write_run_state(paths: &Paths, project: &str, id: &str, state: &RunState)
     write_atomic(&paths.run_state(project, id), &serde_json::to_vec(state)?, false)
 }
 
-/// Ids of a project's containers: its run state files, or after a reboot (none there) every record that names it.
+/// Ids of a project's containers: its run state files, or where there are none (after a reboot) every record that
+/// names it.
 fn container_ids(paths: &Paths, project: &str) -> io::Result<Vec<String>> {
+    let mut ids = Vec::new();
     match fs::read_dir(paths.run_states(project)) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let records = all_records(paths)?;
-            Ok(records.into_iter().filter(|record| record.project == project).map(|record| record.id).collect())
-        }
-        Err(e) => Err(e),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
         Ok(entries) => {
-            let mut ids = Vec::new();
             for entry in entries {
                 ids.extend(entry?.file_name().to_str().and_then(|name| name.strip_suffix(".json")).map(str::to_owned));
             }
-            Ok(ids)
         }
     }
+    if ids.is_empty() {
+        let ours = all_records(paths)?.into_iter().filter(|record| record.project == project);
+        ids.extend(ours.map(|record| record.id));
+    }
+    Ok(ids)
 }
 
 fn read_container(paths: &Paths, project: &str, id: &str, boot: &str) -> io::Result<Option<Container>> {
