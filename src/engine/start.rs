@@ -83,9 +83,10 @@ impl Supervisor {
         let (paths, store, owned) = (self.paths.clone(), self.store.clone(), record.clone());
         let Bundle { mut launch, fds: mut slots } =
             blocking(move || bundle::prepare(&paths, &store, &owned, &mounted, kept)).await??;
-        if let Some(given) = fds
-            && !record.process.tty
-        {
+        if fds.is_some() && record.process.tty {
+            // Whoever asked reads the terminal: a log would take what was written from under its eyes.
+            launch.stdio = Stdio::Null;
+        } else if let Some(given) = fds {
             let first = slots.len();
             let slot = |offset: usize| Slot(first + offset);
             launch.stdio = Stdio::Fds { stdin: Some(slot(0)), stdout: slot(1), stderr: slot(2) };
