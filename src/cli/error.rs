@@ -13,7 +13,6 @@ pub(crate) struct Error {
     source: Box<dyn StdError>,
     context: Option<String>,
     hint: Option<String>,
-    code: Option<u8>,
 }
 
 /// A verb's exit code, or why it failed.
@@ -34,13 +33,6 @@ impl Error {
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
-        self
-    }
-
-    /// Sets the exit code.
-    #[must_use]
-    pub(crate) fn code(mut self, code: u8) -> Self {
-        self.code = Some(code);
         self
     }
 
@@ -65,7 +57,7 @@ impl Error {
     fn exit_code(&self) -> u8 {
         let failure = self.source.downcast_ref::<Failure>();
         let of_failure = failure.and_then(|failure| u8::try_from(failure.code).ok()).filter(|code| *code != 0);
-        self.code.or(of_failure).unwrap_or(1)
+        of_failure.unwrap_or(1)
     }
 
     fn is_broken_pipe(&self) -> bool {
@@ -123,7 +115,7 @@ impl Error {
 
 impl<E: StdError + 'static> From<E> for Error {
     fn from(error: E) -> Self {
-        Self { source: Box::new(error), context: None, hint: None, code: None }
+        Self { source: Box::new(error), context: None, hint: None }
     }
 }
 

@@ -106,7 +106,7 @@ pub(crate) async fn pressed(detached: &mut Option<tokio::sync::mpsc::UnboundedRe
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Sends a signal to a container's first process, if it runs.

@@ -161,7 +161,7 @@ impl Plumbing {
     pub(crate) fn new(input: bool) -> io::Result<Self> {
         let mut outputs = Vec::new();
         let stdin = if !input {
-            File::open("/dev/null")?.into()
+            fs_err::File::open("/dev/null")?.into_file().into()
         } else if is_plain(io::stdin().as_fd())? {
             io::stdin().as_fd().try_clone_to_owned()?
         } else {

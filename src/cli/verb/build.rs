@@ -17,8 +17,8 @@ pub(crate) struct Build {
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
     /// Set a build argument, NAME=VALUE; repeatable
-    #[arg(long, value_name = "ARGUMENT")]
-    build_arg: Vec<String>,
+    #[arg(long = "build-arg", value_name = "ARGUMENT")]
+    args: Vec<String>,
     /// Take no earlier results
     #[arg(long)]
     no_cache: bool,
@@ -45,7 +45,7 @@ impl Build {
         }
         require_root()?;
         require_kernel()?;
-        let flags = Flags { args: self.build_arg.clone(), no_cache: self.no_cache, pull: self.pull, quiet: self.quiet };
+        let flags = Flags { args: self.args.clone(), no_cache: self.no_cache, pull: self.pull, quiet: self.quiet };
         builder::build(context, &loaded, &chosen, &flags, &Store::open(&context.paths.lib)?).await?;
         Ok(0)
     }
