@@ -256,10 +256,10 @@ mod tests {
         let mut progress = Progress::new(ui, "up");
         progress.update("Container a-very-long-project-name-web-1", Stage::Done, "Started");
         for columns in [20, 40, 80] {
-            let line = progress.line(&progress.rows[0], (38, 7), columns);
+            let line = progress.line(&progress.rows[0], (40, 7), columns);
             assert!(line.width() < columns, "{columns}: {line}");
         }
-        let line = progress.line(&progress.rows[0], (38, 7), 80);
+        let line = progress.line(&progress.rows[0], (40, 7), 80);
         assert!(line.contains("web-1  Started ") && line.ends_with("0.0s"), "{line}");
     }
 
