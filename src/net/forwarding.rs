@@ -37,7 +37,7 @@ pub(super) fn forward_ipv4(uplinks: &BTreeSet<String>) -> Result<BTreeSet<String
         return Ok(BTreeSet::new());
     }
     for uplink in uplinks {
-        write_changed(&format!("ipv4/conf/{uplink}/forwarding"), "1")?;
+        if_there(write_changed(&format!("ipv4/conf/{uplink}/forwarding"), "1"))?;
     }
     Ok(uplinks.clone())
 }
@@ -46,17 +46,27 @@ pub(super) fn forward_ipv4(uplinks: &BTreeSet<String>) -> Result<BTreeSet<String
 pub(super) fn forward_ipv6(bridge: &str, uplinks: &BTreeSet<String>) -> Result<(), Error> {
     let interfaces = || uplinks.iter().map(String::as_str).chain([bridge]);
     if Path::new(SYSCTL).join("ipv6/conf/all/force_forwarding").exists() {
-        return interfaces().try_for_each(|name| write_changed(&format!("ipv6/conf/{name}/force_forwarding"), "1"));
+        let forward = |name| if_there(write_changed(&format!("ipv6/conf/{name}/force_forwarding"), "1"));
+        return interfaces().try_for_each(forward);
     }
     if read("ipv6/conf/all/forwarding")? == "1" {
         return Ok(());
     }
     for uplink in uplinks {
-        if read(&format!("ipv6/conf/{uplink}/accept_ra"))? == "1" {
-            write_changed(&format!("ipv6/conf/{uplink}/accept_ra"), "2")?;
+        let key = format!("ipv6/conf/{uplink}/accept_ra");
+        if read(&key).is_ok_and(|value| value == "1") {
+            if_there(write_changed(&key, "2"))?;
         }
     }
     write_changed("ipv6/conf/all/forwarding", "1")
+}
+
+/// An interface that has gone meanwhile needs no setting.
+fn if_there(written: Result<(), Error>) -> Result<(), Error> {
+    match written {
+        Err(Error::System { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 fn read(key: &str) -> Result<String, Error> {

@@ -32,7 +32,6 @@ const UNSUPPORTED: &[(&str, Cost)] = &[
     ("services.*.provider", Safety),
     ("services.*.storage_opt", Safety),
     ("services.*.use_api_socket", Convenience),
-    ("services.*.volumes_from", Safety),
     ("services.*.deploy.endpoint_mode", Convenience),
     ("services.*.deploy.placement", Convenience),
     ("services.*.deploy.rollback_config", Convenience),
@@ -46,17 +45,27 @@ const UNSUPPORTED: &[(&str, Cost)] = &[
     ("services.*.build.sbom", Convenience),
     ("services.*.build.ssh", Convenience),
     ("services.*.networks.*.link_local_ips", Convenience),
-    ("services.*.device_cgroup_rules", Convenience),
     ("services.*.userns_mode", Safety),
+    ("services.*.logging.driver", Convenience),
+    ("networks.*.driver", Safety),
+    ("volumes.*.driver", Safety),
     ("services.*.cgroup_parent", Safety),
 ];
+
+/// Values of listed attributes that are honoured, or ask for nothing.
+const HONOURED: &[(&str, &[&str])] =
+    &[("userns_mode", &["host"]), ("driver", &["", "bridge", "default", "host", "none", "local", "json-file"])];
 
 /// Warns about every attribute that is not honoured; those whose absence costs safety keep the stack from being started.
 pub(crate) fn check(session: &mut Session<'_>, tree: &Node) {
     for (path, cost) in UNSUPPORTED {
         let parts: Vec<&str> = path.split('.').collect();
         visit(tree, &parts, &mut Vec::new(), &mut |at, node| {
-            let harmless = at.last() == Some(&"userns_mode") && node.as_str() == Some("host");
+            let text = node.as_str();
+            let honoured = |(name, values): &(&str, &[&str])| {
+                at.last() == Some(name) && text.is_some_and(|text| values.contains(&text))
+            };
+            let harmless = HONOURED.iter().any(honoured);
             let empty = node.as_map().is_some_and(Map::is_empty) || node.as_list().is_some_and(<[Node]>::is_empty);
             if harmless || empty {
                 return;
