@@ -1,5 +1,6 @@
 //! The reference's own parser cases, and texts that no parser should stumble over.
 
+use std::fmt::Write;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
@@ -31,7 +32,9 @@ fn quote(text: &str) -> String {
             '\r' => quoted.push_str("\\r"),
             '\u{8}' => quoted.push_str("\\b"),
             '\u{c}' => quoted.push_str("\\f"),
-            c if c.is_control() => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\x{:02x}", u32::from(c));
+            }
             c => quoted.push(c),
         }
     }
@@ -42,19 +45,23 @@ fn dump(statement: &Statement) -> String {
     let mut text = format!("({}", statement.keyword.to_lowercase());
     if !statement.flags.is_empty() {
         let flags: Vec<String> = statement.flags.iter().map(|flag| quote(flag)).collect();
-        text.push_str(&format!(" [{}]", flags.join(" ")));
+        let _ = write!(text, " [{}]", flags.join(" "));
     }
     match &statement.args {
         Args::Json(list) | Args::Words(list) => {
-            list.iter().for_each(|word| text.push_str(&format!(" {}", quote(word))))
+            for word in list {
+                let _ = write!(text, " {}", quote(word));
+            }
         }
         Args::Pairs(pairs) => {
             for (name, value, joined) in pairs {
                 let sign = if *joined { "=" } else { "" };
-                text.push_str(&format!(" {} {} {}", quote(name), quote(value), quote(sign)));
+                let _ = write!(text, " {} {} {}", quote(name), quote(value), quote(sign));
             }
         }
-        Args::Nested(inner) => text.push_str(&format!(" {}", dump(inner))),
+        Args::Nested(inner) => {
+            let _ = write!(text, " {}", dump(inner));
+        }
     }
     text + ")"
 }

@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn durations_and_sizes() {
         assert_eq!(duration("1m30s"), Some(Duration::from_secs(90)));
-        assert_eq!(duration("1.5h"), Some(Duration::from_secs(5400)));
+        assert_eq!(duration("1.5h"), Some(Duration::from_mins(90)));
         assert_eq!(duration("0"), Some(Duration::ZERO));
         for text in ["", "5", "s", "1x", "-1s", "1..2s", "1m-2s"] {
             assert_eq!(duration(text), None, "{text}");

@@ -323,8 +323,8 @@ mod tests {
         Image { id: digest, digest, names, config, layers, created: None, host: false }
     }
 
-    fn words(text: &str) -> Option<Vec<String>> {
-        Some(text.split_whitespace().map(str::to_owned).collect())
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
     }
 
     fn args(service: &Service, image: &Image) -> Vec<String> {
@@ -336,11 +336,11 @@ mod tests {
         let image = image(&["/entry"], &["serve"], &[]);
         let service = Service::default();
         assert_eq!(args(&service, &image), ["/entry", "serve"]);
-        let service = Service { command: words("other"), ..Service::default() };
+        let service = Service { command: Some(words("other")), ..Service::default() };
         assert_eq!(args(&service, &image), ["/entry", "other"]);
-        let service = Service { entrypoint: words("mine"), ..Service::default() };
+        let service = Service { entrypoint: Some(words("mine")), ..Service::default() };
         assert_eq!(args(&service, &image), ["mine"]);
-        let service = Service { entrypoint: words("mine"), command: words("x y"), ..Service::default() };
+        let service = Service { entrypoint: Some(words("mine")), command: Some(words("x y")), ..Service::default() };
         assert_eq!(args(&service, &image), ["mine", "x", "y"]);
     }
 

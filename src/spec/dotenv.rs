@@ -272,7 +272,7 @@ mod tests {
         assert!(read("A B=1").unwrap_err().contains("space"));
         assert!(read("A=\"x").unwrap_err().contains("unterminated"));
         assert!(read("=x").unwrap_err().contains("missing"));
-        let bomb: String = (1..30).map(|n| format!("A{n}=${{A{0}}}${{A{0}}}\n", n - 1)).collect();
+        let bomb = (1..30).fold(String::new(), |text, n| text + &format!("A{n}=${{A{0}}}${{A{0}}}\n", n - 1));
         assert!(read(&("A0=xxxxxxxxxx\n".to_owned() + &bomb)).unwrap_err().contains("1 MiB"));
     }
 

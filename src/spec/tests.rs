@@ -195,7 +195,7 @@ fn permuted(order: &[usize]) -> String {
         "deploy: {replicas: 2}",
         "tty: true",
     ];
-    let lines: String = order.iter().map(|index| format!("    {}\n", LINES[*index])).collect();
+    let lines = order.iter().fold(String::new(), |text, index| text + "    " + LINES[*index] + "\n");
     format!("services:\n  a:\n{lines}")
 }
 

@@ -95,6 +95,7 @@ impl Rig {
         }
     }
 
+    #[expect(clippy::unused_self, reason = "reads as what the rig runs")]
     pub fn process(&self, args: &[&str]) -> Process {
         Process {
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
