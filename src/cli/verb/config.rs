@@ -120,9 +120,10 @@ impl Config {
             .map(|(name, _)| name.as_str())
             .collect();
         if !on_host.is_empty() {
-            let message =
-                "runs on stack/host, which is made of this machine's own /usr: not portable to other machines";
-            context.ui.warn(format!("{} {message}", on_host.join(", ")))?;
+            let services = on_host.join(", ");
+            context
+                .ui
+                .warn(format!("not portable: stack/host is made of this machine's own /usr (services: {services})"))?;
         }
         if self.no_interpolate {
             return self.raw(loaded);
