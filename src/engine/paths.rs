@@ -77,9 +77,14 @@ impl Paths {
 
     /// Control group of a container below each hierarchy, of no other root.
     pub fn cgroup(&self, project: &str, id: &str) -> String {
+        format!("{}/{id}", self.project_cgroup(project))
+    }
+
+    /// Control group that a project's containers lie in.
+    pub fn project_cgroup(&self, project: &str) -> String {
         match self.instance() {
-            instance if instance.is_empty() => format!("stack/{project}/{id}"),
-            instance => format!("stack-{instance}/{project}/{id}"),
+            instance if instance.is_empty() => format!("stack/{project}"),
+            instance => format!("stack-{instance}/{project}"),
         }
     }
 

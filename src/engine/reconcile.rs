@@ -219,10 +219,8 @@ impl Supervisor {
         self.verb(Verb::Restart { no_deps }, services, timeout).await
     }
 
-    /// Sends a signal.
+    /// Sends a signal: at once, whatever another command is doing.
     pub(crate) async fn kill_services(self: &Rc<Self>, services: &[String], signal: &str) -> Result<(), Failure> {
-        self.turn.interrupt.send_replace(());
-        let _turn = self.turn.lock.lock().await;
         self.verb(Verb::Kill { signal: signal.to_owned(), remove_orphans: false }, services, None).await
     }
 

@@ -28,7 +28,7 @@ use crate::images::Store;
 use crate::net::ipam::Ipam;
 use crate::net::publish::Reserved;
 use crate::net::{Host, dns};
-use crate::runtime::shim;
+use crate::runtime::{cgroup, shim};
 use crate::sys::file::Lock;
 use crate::sys::frame::AsyncFrames;
 
@@ -207,6 +207,10 @@ impl Supervisor {
         let shim = self.shim.borrow_mut().take();
         if let Some(shim) = shim {
             let _ = shim.shutdown().await;
+        }
+        // A shim that was killed could not.
+        if let Err(e) = cgroup::sweep(&self.paths.project_cgroup(&self.project)) {
+            tracing_line(&format!("control groups: {e}"));
         }
         let run = self.paths.project_run(&self.project);
         let _ = fs::remove_file(self.paths.control_socket(&self.project));

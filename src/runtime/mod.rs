@@ -8,7 +8,7 @@
 //! * [`caps`], [`device`] and [`seccomp`] turn names into what the kernel takes.
 
 pub mod caps;
-mod cgroup;
+pub mod cgroup;
 mod child;
 pub mod device;
 pub mod error;

@@ -164,18 +164,28 @@ impl Group {
 
     /// Removes the folders above the container's, if empty.
     pub(crate) fn remove_parents(&self) {
-        let mut path = Path::new(&self.path);
-        while let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        for parent in Path::new(&self.path).ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
             for mount in self.layout.mounts() {
-                let _ = remove_folder(&mount.join(parent));
+                let _ = rustix::fs::unlinkat(CWD, mount.join(parent), AtFlags::REMOVEDIR);
             }
-            path = parent;
         }
     }
 
     fn folders(&self) -> impl Iterator<Item = PathBuf> {
         self.layout.mounts().map(|mount| mount.join(&self.path))
     }
+}
+
+/// Removes the control groups at `path` below every hierarchy with what is empty inside, and the folders above that
+/// thereby become empty. Groups with processes stay. Blocks for some 50 ms at most.
+///
+/// # Errors
+/// When `path` is not plain, or the hierarchies can't be found.
+pub fn sweep(path: &str) -> io::Result<()> {
+    let group = Group::new(&Rc::new(Layout::detect()?), path).map_err(io::Error::other)?;
+    group.remove_patiently();
+    group.remove_parents();
+    Ok(())
 }
 
 fn remove_folder(folder: &Path) -> bool {
@@ -196,11 +206,19 @@ fn make_folder(mount: &Path, path: &str) -> io::Result<PathBuf> {
     let folder = mount.join(path);
     match rustix::fs::mkdir(&folder, Mode::from(0o755)) {
         Ok(()) | Err(Errno::EXIST) => Ok(folder),
-        Err(Errno::NOENT) => {
-            fs_err::create_dir_all(&folder)?;
-            Ok(folder)
-        }
+        Err(Errno::NOENT) => make_folder_with_parents(&folder).map(|()| folder),
         Err(e) => Err(e.into()),
+    }
+}
+
+/// Another stack that ends may remove the shared folders above at the same time.
+fn make_folder_with_parents(folder: &Path) -> io::Result<()> {
+    let mut tries = 0;
+    loop {
+        match fs_err::create_dir_all(folder) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && tries < KILL_ROUNDS => tries += 1,
+            other => return other,
+        }
     }
 }
 

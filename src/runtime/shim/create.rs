@@ -10,7 +10,6 @@ use super::drain::Drain;
 use super::log::{Log, Stream};
 use super::server::{Shim, Source};
 use crate::runtime::caps;
-use crate::runtime::cgroup::Group;
 use crate::runtime::child::{self, Plan, Port, Standard};
 use crate::runtime::error::LaunchError;
 use crate::runtime::launch::{Launch, Net, Share, Slot, Stdio};
@@ -40,11 +39,12 @@ impl Shim {
             Ok((container, port)) => self.created(asker, launch, container, port),
             Err(error) => {
                 self.pipes.remove(&launch.id);
-                if let Ok(group) = Group::new(&self.layout, &launch.cgroup.path)
+                if let Ok(group) = self.group(&launch.cgroup.path)
                     && !group.remove()
                 {
                     self.leftovers.push(group);
                 }
+                self.drop_parents();
                 self.reply(asker, Reply::Launch(error), &[]);
             }
         }
@@ -67,7 +67,7 @@ impl Shim {
         {
             return Err(LaunchError::refused(format!("container id {:?}", launch.id), "not a plain name"));
         }
-        let group = Group::new(&self.layout, &launch.cgroup.path)?;
+        let group = self.group(&launch.cgroup.path)?;
         let held = caps::mask(&launch.process.caps).map_err(|e| LaunchError::refused("capabilities", e))?;
         let filter = if launch.privileged { None } else { self.filters.get(launch.seccomp, held) };
         let (standard, streams) = self.streams(launch, fds)?;

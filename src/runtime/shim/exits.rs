@@ -151,7 +151,7 @@ impl Shim {
         }
         let Some(asker) = container.starter.take() else { return };
         let Some(container) = self.containers.remove(id) else { return };
-        self.remove_parents_of(&container);
+        self.drop_parents();
         if let Some(error) = container.failure {
             self.reply(asker, Reply::Launch(error), &[]);
         }
@@ -162,16 +162,16 @@ impl Shim {
         let Some(asker) = self.containers.get_mut(id).and_then(|container| container.forgetter.take()) else { return };
         if let Some(container) = self.containers.remove(id) {
             container.group.remove_patiently();
-            self.leftovers.retain(|group| !group.remove());
-            self.remove_parents_of(&container);
+            self.drop_parents();
         }
         self.reply(asker, Reply::Done, &[]);
     }
 
-    /// Removes the folders above a container's control groups with the last one.
-    fn remove_parents_of(&self, container: &Container) {
+    /// Removes the folders above the control groups with the last one.
+    pub(super) fn drop_parents(&mut self) {
+        self.leftovers.retain(|group| !group.remove());
         if self.containers.is_empty() {
-            container.group.remove_parents();
+            self.remove_parents();
         }
     }
 

@@ -8,7 +8,6 @@ use super::drain::Drain;
 use super::log::{Log, Stream};
 use super::server::{Shim, Source};
 use super::{Adopt, Entry, State};
-use crate::runtime::cgroup::Group;
 use crate::runtime::error::LaunchError;
 use crate::runtime::launch::Stdio;
 use crate::runtime::wire::Reply;
@@ -122,7 +121,7 @@ impl Shim {
             pidfd,
             start_time: adopt.start_time,
             state: State::Running,
-            group: Group::new(&self.layout, &adopt.cgroup)?,
+            group: self.group(&adopt.cgroup)?,
             netns,
             port: None,
             failure: None,

@@ -17,6 +17,7 @@ use super::pipes::Pipes;
 use super::restart::Restart;
 use super::{Event, socket};
 use crate::runtime::cgroup::{Group, Layout};
+use crate::runtime::error::LaunchError;
 use crate::runtime::seccomp::Filters;
 use crate::runtime::wire::{Message, Numbered, Reply, Request};
 use crate::sys;
@@ -63,6 +64,8 @@ pub(super) struct Shim {
     pub(super) filters: Filters,
     /// Control groups that a vanishing process still held.
     pub(super) leftovers: Vec<Group>,
+    /// One group of each folder that groups were made in, by that folder.
+    parents: BTreeMap<String, Group>,
     pub(super) buffer: Vec<u8>,
     pub(super) own_pids: OwnedFd,
     restart: Restart,
@@ -92,6 +95,7 @@ impl Shim {
             layout: Rc::new(Layout::detect()?),
             filters: Filters::default(),
             leftovers: Vec::new(),
+            parents: BTreeMap::new(),
             buffer: Vec::new(),
             own_pids,
             restart: Restart::new(run_dir.clone(), restart_argv),
@@ -139,8 +143,22 @@ impl Shim {
         let ended = self.containers.values().filter(|container| !container.is_alive());
         for group in self.leftovers.iter().chain(ended.map(|container| &container.group)) {
             group.remove_patiently();
-            group.remove_parents();
         }
+        self.remove_parents();
+    }
+
+    /// A container's group at `path`, whose folders above go with the last one.
+    pub(super) fn group(&mut self, path: &str) -> Result<Group, LaunchError> {
+        let group = Group::new(&self.layout, path)?;
+        if let Some((parent, _)) = path.rsplit_once('/') {
+            self.parents.entry(parent.to_owned()).or_insert_with(|| group.clone());
+        }
+        Ok(group)
+    }
+
+    /// Removes the folders above control groups, where empty.
+    pub(super) fn remove_parents(&self) {
+        self.parents.values().for_each(Group::remove_parents);
     }
 
     /// Watches a descriptor for input.
