@@ -36,6 +36,20 @@ fn attached_shows_prefixed_logs_and_stops_on_signals() {
 }
 
 #[test]
+fn a_second_interrupt_kills() {
+    let sandbox = Sandbox::with(
+        r#"services: { stubborn: { image: stack/host, command: ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1000; done"], stop_grace_period: 1h } }"#,
+    );
+    let up = sandbox.start("up");
+    sandbox.until_logged("stubborn", "ready");
+    up.signal(Signal::SIGINT);
+    up.until_said("Gracefully Stopping");
+    up.signal(Signal::SIGINT);
+    up.finish();
+    sandbox.until_state("stubborn", "exited");
+}
+
+#[test]
 fn prefixes_can_be_left_out() {
     let sandbox = Sandbox::with("services: { one: { image: stack/host, command: [\"echo\", \"plain words\"] } }");
     let ran = sandbox.stack("up --no-log-prefix").ok();
