@@ -10,6 +10,14 @@ here=$(cd "$(dirname "$0")" && pwd)
 if [ -z "${LAB:-}" ]; then
     DOCKER_TREE=${DOCKER_TREE:-${XDG_CACHE_HOME:-$HOME/.cache}/stack/docker}
     [ -x "$DOCKER_TREE/usr/sbin/dockerd" ] || "$here/docker-tree.sh" "$DOCKER_TREE"
+    # dockerd calls iptables.
+    missing=()
+    for package in busybox-static iproute2 iptables; do
+        dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
+    done
+    if [ ${#missing[@]} -gt 0 ]; then
+        apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"
+    fi
     STACK=$(realpath "$(command -v "${STACK:-stack}")")
     LAB=$(mktemp -d "${TMPDIR:-/tmp}/bench.XXXXXX")
     export LAB STACK DOCKER_TREE
