@@ -277,12 +277,16 @@ pub fn signal_number(text: &str) -> Option<i32> {
     if let Ok(number) = name.parse::<i32>() {
         return (1..=libc::SIGRTMAX()).contains(&number).then_some(number);
     }
-    let offset = |text: &str| if text.is_empty() { Some(0) } else { text[1..].parse::<i32>().ok() };
+    let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    let offset = |text: &str, sign: char| match text.strip_prefix(sign) {
+        None => text.is_empty().then_some(0),
+        Some(number) => number.parse::<u8>().ok().map(i32::from),
+    };
     if let Some(rest) = name.strip_prefix("RTMIN") {
-        return offset(rest).map(|n| libc::SIGRTMIN() + n).filter(|n| *n <= libc::SIGRTMAX());
+        return offset(rest, '+').map(|n| real_time.start() + n).filter(|n| real_time.contains(n));
     }
     if let Some(rest) = name.strip_prefix("RTMAX") {
-        return offset(rest).map(|n| libc::SIGRTMAX() - n).filter(|n| *n >= libc::SIGRTMIN());
+        return offset(rest, '-').map(|n| real_time.end() - n).filter(|n| real_time.contains(n));
     }
     format!("SIG{name}").parse::<Signal>().ok().map(|signal| signal as i32)
 }
@@ -299,6 +303,10 @@ mod tests {
         assert_eq!(signal_number("RTMIN+3"), Some(libc::SIGRTMIN() + 3));
         assert_eq!(signal_number("0"), None);
         assert_eq!(signal_number("NOPE"), None);
+        assert_eq!(signal_number("SIGRTMAX-2"), Some(libc::SIGRTMAX() - 2));
+        for wrong in ["RTMINé1", "RTMIN-1", "RTMAX+1", "RTMIN+99", "RTMIN+2147483647", "RTMAX-"] {
+            assert_eq!(signal_number(wrong), None, "{wrong}");
+        }
     }
 
     #[test]
