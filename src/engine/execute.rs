@@ -1,11 +1,11 @@
 //! Carries out a plan: every step as soon as what it waits for is done, independent steps at the same time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinSet};
 
 use super::control::{self, Failure};
 use super::reconcile::Desired;
@@ -30,6 +30,7 @@ impl Supervisor {
         let mut schedule = Schedule::new(plan);
         let mut running: JoinSet<(StepId, Result<(), Failure>)> = JoinSet::new();
         let mut waits: BTreeMap<StepId, AbortHandle> = BTreeMap::new();
+        let mut steps: HashMap<Id, StepId> = HashMap::new();
         let mut failures = Vec::new();
         let mut interrupted = false;
         loop {
@@ -38,6 +39,7 @@ impl Supervisor {
                 let (this, desired, step) = (self.clone(), desired.clone(), plan.step(id).clone());
                 let is_wait = matches!(step.action, Action::WaitFor { .. });
                 let handle = running.spawn_local(async move { (id, this.act(&desired, step).await) });
+                steps.insert(handle.id(), id);
                 if is_wait {
                     waits.insert(id, handle);
                 }
@@ -50,7 +52,14 @@ impl Supervisor {
                         schedule.fail(id);
                         failures.push(failure);
                     }
-                    Some(Err(_)) => {}
+                    // A wait that was broken off.
+                    Some(Err(error)) if error.is_cancelled() => {}
+                    Some(Err(error)) => {
+                        if let Some(id) = steps.get(&error.id()) {
+                            schedule.fail(*id);
+                        }
+                        failures.push(Failure::new(format!("a step of the supervisor failed: {error}")));
+                    }
                 },
                 _ = interrupt.changed(), if !interrupted => {
                     interrupted = true;
