@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 use super::control::Failure;
+use super::hosts::{addresses, reaches_host};
 use super::networks;
 use super::reconcile::Desired;
 use super::record::Identity;
@@ -73,7 +74,15 @@ impl Supervisor {
     pub(crate) async fn attach_network(self: &Rc<Self>, record: &Record, netns: OwnedFd) -> Result<(), Failure> {
         let wires = wires(record);
         let host = self.host.clone();
-        let attached = blocking(move || host.attach(netns.as_fd(), &wires, true)).await?;
+        let users = if reaches_host(record) { addresses(record) } else { Vec::new() };
+        let attached = blocking(move || {
+            let attached = host.attach(netns.as_fd(), &wires, true)?;
+            if !users.is_empty() {
+                host.firewall().allow_host(&users, true)?;
+            }
+            Ok::<_, crate::net::Error>(attached)
+        });
+        let attached = attached.await?;
         let attached = attached.map_err(|e| Failure::new(format!("container {}: {e}", record.name)))?;
         match attached.dns {
             Some(sockets) => self.keep_resolver(record, sockets).await,

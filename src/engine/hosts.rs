@@ -10,6 +10,9 @@ use crate::net::files::{self, ResolvConf};
 /// The resolver inside every container.
 const RESOLVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 11));
 
+/// In `extra_hosts`: the host, as the container's network sees it.
+const GATEWAY: &str = "host-gateway";
+
 /// The three files, by path.
 pub(crate) fn files(record: &Record) -> Vec<(&'static str, String)> {
     let addresses = addresses(record);
@@ -31,13 +34,18 @@ pub(crate) fn addresses(record: &Record) -> Vec<IpAddr> {
     record.endpoints.iter().flat_map(|endpoint| endpoint.addresses.iter().filter_map(parse)).collect()
 }
 
+/// Whether the container asked for the way to the host's own services.
+pub(crate) fn reaches_host(record: &Record) -> bool {
+    record.config.extra_hosts.iter().any(|entry| entry.ends_with(GATEWAY))
+}
+
 /// `host=address` entries; `host-gateway` is the host's own address on the container's network.
 fn extra_hosts(record: &Record) -> Vec<(String, IpAddr)> {
     let gateway = record.endpoints.iter().find_map(|endpoint| endpoint.gateway.as_ref()?.parse().ok());
     let entry = |text: &String| {
         let (host, address) = text.split_once(['=', ':'])?;
         let address = match address.trim_matches(['[', ']']) {
-            "host-gateway" => gateway?,
+            GATEWAY => gateway?,
             address => address.parse().ok()?,
         };
         Some((host.to_owned(), address))

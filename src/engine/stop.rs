@@ -137,11 +137,16 @@ impl Supervisor {
         if self.let_network_go(&record.id) {
             self.dns.remove(&record.id);
             self.publish_names();
-            let mappings = mappings(&ports, &super::hosts::addresses(record));
+            let addresses = super::hosts::addresses(record);
+            let mappings = mappings(&ports, &addresses);
+            let reaches_host = super::hosts::reaches_host(record);
             let (host, ifnames, name) = (self.host.clone(), host_ifnames(record), record.name.clone());
             let released = blocking(move || {
                 if !mappings.is_empty() {
                     host.firewall().unpublish(&mappings)?;
+                }
+                if reaches_host {
+                    host.firewall().allow_host(&addresses, false)?;
                 }
                 host.detach(&ifnames)
             });
