@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::ui::{self, ProgressMode, Ui};
 use crate::engine::control::Failure;
-use crate::spec::{Diagnostic, Diagnostics};
+use crate::spec::{Diagnostic, Diagnostics, Kind, Origin, Place};
 
 /// Why a verb failed. Made from any layer's error by `?`.
 #[derive(Debug)]
@@ -13,6 +13,7 @@ pub(crate) struct Error {
     source: Box<dyn StdError>,
     context: Option<String>,
     hint: Option<String>,
+    place: Option<Place>,
 }
 
 /// A verb's exit code, or why it failed.
@@ -40,6 +41,15 @@ impl Error {
     #[must_use]
     pub(crate) fn context(mut self, context: impl Into<String>) -> Self {
         self.context = Some(context.into());
+        self
+    }
+
+    /// Shows the line of the stack file that asks for what failed, where the failure names it.
+    #[must_use]
+    pub(crate) fn located(mut self, origin: &Origin) -> Self {
+        let path = self.source.downcast_ref::<Failure>().map(|failure| failure.path.iter().map(String::as_str));
+        let path: Vec<&str> = path.into_iter().flatten().collect();
+        self.place = if path.is_empty() { None } else { origin.place(&path) };
         self
     }
 
@@ -81,6 +91,10 @@ impl Error {
         if let Some(one) = self.source.downcast_ref::<Diagnostic>() {
             return one.render(ui.err_colour) + "\n";
         }
+        if let Some(place) = &self.place {
+            let diagnostic = Diagnostic::error(Kind::Value, self.lines().join("\n")).at(place.clone());
+            return diagnostic.maybe_hint(self.hint_text()).render(ui.err_colour) + "\n";
+        }
         let mut text = format!("{} ", ui.styled(ui::ERROR, "error:"));
         for (number, line) in self.lines().iter().flat_map(|part| part.lines()).enumerate() {
             let indent = if number == 0 { "" } else { "  " };
@@ -115,7 +129,7 @@ impl Error {
 
 impl<E: StdError + 'static> From<E> for Error {
     fn from(error: E) -> Self {
-        Self { source: Box::new(error), context: None, hint: None }
+        Self { source: Box::new(error), context: None, hint: None, place: None }
     }
 }
 

@@ -10,7 +10,7 @@ use super::project::Context;
 use crate::engine::control;
 use crate::images::Store;
 use crate::spec::model::{FileObject, Service};
-use crate::spec::{Diagnostics, Loaded, select};
+use crate::spec::{Diagnostic, Diagnostics, Kind, Loaded, select};
 
 /// Flags of `up`, `create` and `run` about images.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -96,7 +96,8 @@ pub(crate) async fn images(
             "bring it with `docker save IMAGE | stack image load`, `stack image import` or `stack build`; \
              `stack image ls` shows what is there"
         };
-        return Err(Error::new(message).hint(hint));
+        let place = loaded.origin.place(&["services", name, "image"]);
+        return Err(Diagnostic::error(Kind::Reference, message).at(place).hint(hint).into());
     }
     if to_build.is_empty() {
         return Ok(());

@@ -239,7 +239,7 @@ fn describe(action: &Action) -> Option<(Stage, String)> {
         Action::Unpaused => (Done, "Unpaused"),
         Action::Removing => (Working, "Removing"),
         Action::Removed => (Done, "Removed"),
-        Action::Error { message } => return Some((Failed, format!("Error: {message}"))),
+        Action::Error { .. } => (Failed, "Error"),
         Action::Warning { message } => return Some((Warning, format!("Warning: {message}"))),
         Action::Died { .. } => return None,
     };

@@ -231,18 +231,28 @@ pub struct Failure {
     pub hint: Option<String>,
     /// Exit code of the command.
     pub code: i32,
+    /// What asks for it in the stack file: keys and list indices; empty if nothing does.
+    #[serde(default)]
+    pub path: Vec<String>,
 }
 
 impl Failure {
     /// A failure with exit code 1.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: 1 }
+        Self { message: message.into(), hint: None, code: 1, path: Vec::new() }
     }
 
     /// Adds what to do next.
     #[must_use]
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// Names the attribute of a service that asks for what failed.
+    #[must_use]
+    pub fn about(self, service: &str, attribute: &[&str]) -> Self {
+        let path = ["services", service].into_iter().chain(attribute.iter().copied());
+        Self { path: path.map(str::to_owned).collect(), ..self }
     }
 
     /// Sets the exit code.

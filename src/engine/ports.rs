@@ -19,9 +19,10 @@ impl Supervisor {
         let mut reserved = self.reserved.borrow_mut().remove(&record.name).unwrap_or_default();
         let addresses = super::hosts::addresses(record);
         let (host, service, name) = (self.host.clone(), record.config.ports.clone(), record.name.clone());
+        let asked_by = record.service.clone();
         let (published, guards) = blocking(move || -> Result<_, Failure> {
             if reserved.is_empty() {
-                reserved = reserve(&host, &name, &service)?;
+                reserved = reserve(&host, &name, &asked_by, &service)?;
             }
             let published: Vec<Published> =
                 reserved.iter().zip(&service).map(|(held, port)| published(held, port)).collect();
@@ -37,7 +38,7 @@ impl Supervisor {
 
     /// Finds every port that the project's new containers publish, before anything starts. Ports of containers that
     /// run already are theirs to give.
-    pub(crate) async fn reserve_ports(&self, wanted: Vec<(String, Vec<Port>)>) -> Result<(), Failure> {
+    pub(crate) async fn reserve_ports(&self, wanted: Vec<(String, String, Vec<Port>)>) -> Result<(), Failure> {
         let ours: Vec<(u16, String)> = self
             .containers()
             .iter()
@@ -49,7 +50,7 @@ impl Supervisor {
         };
         let wanted: Vec<_> = wanted
             .into_iter()
-            .filter(|(_, ports)| {
+            .filter(|(_, _, ports)| {
                 !ports.is_empty() && !ports.iter().any(|port| is_ours(port) || port.published.is_none())
             })
             .collect();
@@ -58,7 +59,9 @@ impl Supervisor {
         }
         let host = self.host.clone();
         let held = blocking(move || {
-            let hold = |(name, ports): (String, Vec<Port>)| reserve(&host, &name, &ports).map(|held| (name, held));
+            let hold = |(name, service, ports): (String, String, Vec<Port>)| {
+                reserve(&host, &name, &service, &ports).map(|held| (name, held))
+            };
             wanted.into_iter().map(hold).collect::<Result<Vec<_>, _>>()
         });
         let held = held.await??;
@@ -88,8 +91,8 @@ pub(crate) fn mappings(published: &[Published], addresses: &[IpAddr]) -> Vec<Por
     published.iter().filter_map(mapping).collect()
 }
 
-fn reserve(host: &Host, name: &str, ports: &[Port]) -> Result<Vec<Reserved>, Failure> {
-    let one = |port: &Port| {
+fn reserve(host: &Host, name: &str, service: &str, ports: &[Port]) -> Result<Vec<Reserved>, Failure> {
+    let one = |(index, port): (usize, &Port)| {
         let invalid = |what: &str| Failure::new(format!("container {name}: invalid {what} of port {}", port.target));
         let range = |text: &String| -> Option<RangeInclusive<u16>> {
             let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -104,10 +107,12 @@ fn reserve(host: &Host, name: &str, ports: &[Port]) -> Result<Vec<Reserved>, Fai
             protocol: port.protocol.as_deref().unwrap_or("tcp").parse().map_err(|_| invalid("protocol"))?,
         };
         publish::reserve(host, &request).map_err(|e| {
-            Failure::new(format!("container {name}: {e}")).hint("stop what uses the port, or publish another one")
+            Failure::new(format!("container {name}: {e}"))
+                .hint("stop what uses the port, or publish another one")
+                .about(service, &["ports", &index.to_string()])
         })
     };
-    ports.iter().map(one).collect()
+    ports.iter().enumerate().map(one).collect()
 }
 
 fn published(held: &Reserved, port: &Port) -> Published {

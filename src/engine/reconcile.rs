@@ -299,14 +299,15 @@ impl Supervisor {
         }
     }
 
-    /// Holds the host ports of every container that the plan will make, before it changes anything.
+    /// Before the plan changes anything: what its new containers bind must be there, and their host ports are held.
     async fn reserve_for(&self, desired: &Desired, plan: &Plan) -> Result<(), Failure> {
         let mut wanted = Vec::new();
         for (_, step) in plan.steps() {
-            if let planner::Action::CreateContainer { service, name, .. } = &step.action
-                && let Some(service) = desired.project.services.get(service)
+            if let planner::Action::CreateContainer { service: key, name, .. } = &step.action
+                && let Some(service) = desired.project.services.get(key)
             {
-                wanted.push((name.clone(), service.ports.clone()));
+                super::volumes::check_sources(key, service)?;
+                wanted.push((name.clone(), key.clone(), service.ports.clone()));
             }
         }
         self.reserve_ports(wanted).await

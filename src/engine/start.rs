@@ -117,9 +117,22 @@ impl Supervisor {
             };
         })?;
         shim.start(&record.id).await.map_err(|e| match e {
-            runtime::Error::Launch(error) => failed(&error).code(error.code),
+            runtime::Error::Launch(error) => explained(&error, record, failed(&error).code(error.code)),
             other => failed(&other),
         })
+    }
+}
+
+/// Says of a launch that failed which attribute asked for it, and what to do.
+fn explained(error: &runtime::LaunchError, record: &Record, failure: Failure) -> Failure {
+    let service = record.service.as_str();
+    if error.step.starts_with("user ") {
+        failure.about(service, &["user"]).hint("name a user or group that the image has, or give a number")
+    } else if error.code == 127 {
+        let attribute = if record.config.command.is_some() { "command" } else { "entrypoint" };
+        failure.about(service, &[attribute]).hint("name a program that the image has, or put it into the image")
+    } else {
+        failure.about(service, &[])
     }
 }
 

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::control::Failure;
 use super::paths::Paths;
 use super::state::{VERSION, read_json};
+use crate::spec::model::{MountKind, Service, VolumeMount};
 use crate::sys::file::write_atomic;
 use crate::sys::mount;
 
@@ -33,6 +35,23 @@ pub struct Volume {
     pub hash: String,
     /// Time of creation.
     pub created: Timestamp,
+}
+
+/// Refuses a bind mount whose source is missing and shall not be made.
+pub(crate) fn check_sources(name: &str, service: &Service) -> Result<(), Failure> {
+    let must_exist = |mount: &VolumeMount| {
+        mount.kind == MountKind::Bind && mount.bind.as_ref().is_some_and(|bind| bind.create_host_path == Some(false))
+    };
+    for (index, mount) in service.volumes.iter().enumerate().filter(|(_, mount)| must_exist(mount)) {
+        let source = mount.source.as_deref().unwrap_or_default();
+        if !Path::new(source).exists() {
+            let message = format!("service {name}: the host path {source} to mount at {} does not exist", mount.target);
+            return Err(Failure::new(message)
+                .hint("make it, or leave out `create_host_path: false` to have it made as an empty folder")
+                .about(name, &["volumes", &index.to_string(), "source"]));
+        }
+    }
+    Ok(())
 }
 
 /// Makes a volume unless it is there.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 
@@ -17,6 +18,7 @@ use super::model::{Project, Service};
 use super::name;
 use super::node::Node;
 use super::normalize;
+use super::origin::Origin;
 use super::profiles;
 use super::session::Session;
 use super::unsupported;
@@ -85,6 +87,8 @@ pub struct Loaded {
     pub refusals: Vec<Diagnostic>,
     /// Where it came from.
     pub source: Source,
+    /// Where its parts stand.
+    pub origin: Origin,
     /// The variables used for interpolation, `COMPOSE_PROJECT_NAME` included: secrets and configs with an
     /// `environment:` source are taken from here.
     pub environment: BTreeMap<String, String>,
@@ -109,9 +113,11 @@ pub fn load(request: &LoadRequest, loader: &dyn Loader) -> Result<Loaded, Diagno
     let mut session = Session::new(loader, request.options, home);
     let loaded = run(request, &mut session);
     let refusals = std::mem::take(&mut session.refusals);
+    let sources = std::mem::take(&mut session.sources);
     let warnings = session.finish()?;
     let mut loaded = loaded.unwrap_or_default();
     loaded.refusals = refusals;
+    loaded.origin.sources = Arc::new(sources);
     loaded.warnings = request.warnings.iter().cloned().chain(warnings).collect();
     Ok(loaded)
 }
@@ -154,6 +160,7 @@ fn run(request: &LoadRequest, session: &mut Session<'_>) -> Option<Loaded> {
     loaded.tree = named(json, &name);
     loaded.project = project;
     complete_project(request, session, &tree, &files, &mut loaded);
+    loaded.origin.tree = Arc::new(tree);
     Some(loaded)
 }
 

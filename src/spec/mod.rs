@@ -25,6 +25,7 @@ mod mounts;
 pub mod name;
 mod node;
 mod normalize;
+mod origin;
 pub(crate) mod ports;
 mod profiles;
 pub mod render;
@@ -46,6 +47,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Kind, Place, Severity};
 pub use load::{LoadRequest, Loaded, Options, Source, load};
 pub use loader::Loader;
 pub use model::Project;
+pub use origin::Origin;
 
 #[cfg(test)]
 mod tests;

@@ -73,10 +73,8 @@ impl<'a> Session<'a> {
         self.report(diagnostic);
     }
 
-    /// Warns about `span` and keeps the stack from being started.
+    /// Keeps the stack from being started because of what stands at `span`.
     pub(crate) fn refuse(&mut self, kind: Kind, span: Span, message: &str, hint: &str) {
-        let warning = self.warning_at(kind, span, message).hint(hint);
-        self.report(warning);
         if self.refusals.len() < limits::ERRORS {
             self.refusals.push(self.error_at(kind, span, message).hint(hint));
         }

@@ -151,9 +151,18 @@ fn profiles_and_named_services() {
 }
 
 #[test]
+fn parts_know_where_they_stand() {
+    let loaded = load_text("services:\n  a:\n    image: x\n    ports: [\"80\", \"81:80\"]\n").unwrap();
+    let place = |path: &[&str]| loaded.origin.place(path).map(|place| (place.line, place.column));
+    assert_eq!(place(&["services", "a", "image"]), Some((3, 12)));
+    assert_eq!(place(&["services", "a", "ports", "1"]), Some((4, 19)));
+    assert_eq!(place(&["services", "a", "user"]), Some((2, 3)));
+}
+
+#[test]
 fn what_is_not_honoured_is_named() {
     let loaded = load_text("services:\n  a: {image: x, userns_mode: remap, isolation: default}\n").unwrap();
-    assert_eq!(loaded.warnings.len(), 2);
+    assert_eq!(loaded.warnings.len(), 1);
     assert_eq!(loaded.refusals.len(), 1);
     assert!(loaded.refusals[0].to_string().contains("services.a.userns_mode"));
 }

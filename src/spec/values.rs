@@ -6,6 +6,7 @@ use super::diagnostic::Kind;
 use super::model::{MountKind, Service};
 use super::validate::Check;
 use super::words;
+use crate::sys::process::signal_number;
 
 type Problem = Option<String>;
 type Test = fn(&str) -> Problem;
@@ -13,7 +14,7 @@ type Test = fn(&str) -> Problem;
 /// Checks the values of one service.
 pub(crate) fn check(check: &mut Check<'_, '_, '_>) {
     let service = check.service;
-    let single: [(&str, Option<&String>, Test); 12] = [
+    let single: [(&str, Option<&String>, Test); 13] = [
         ("image", service.image.as_ref(), image),
         ("user", service.user.as_ref(), user),
         ("container_name", service.container_name.as_ref(), container_name),
@@ -22,6 +23,7 @@ pub(crate) fn check(check: &mut Check<'_, '_, '_>) {
         ("pull_policy", service.pull_policy.as_ref(), pull_policy),
         ("working_dir", service.working_dir.as_ref(), working_dir),
         ("cgroup_parent", service.cgroup_parent.as_ref(), cgroup_parent),
+        ("stop_signal", service.stop_signal.as_ref(), signal),
         ("platform", service.platform.as_ref(), platform),
         ("runtime", service.runtime.as_ref(), plain_word),
         ("pid", service.pid.as_ref(), namespace),
@@ -50,6 +52,11 @@ pub(crate) fn check(check: &mut Check<'_, '_, '_>) {
     mounts(check, service);
     watches(check, service);
     requests(check, service);
+}
+
+fn signal(name: &str) -> Problem {
+    let unknown = signal_number(name).is_none();
+    unknown.then(|| format!("`{name}` is no signal; write one such as SIGTERM, RTMIN+3 or 15"))
 }
 
 /// Capabilities of Linux 6.18, without their prefix.

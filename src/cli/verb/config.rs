@@ -11,7 +11,7 @@ use crate::cli::error::{Error, Outcome};
 use crate::cli::project::Context;
 use crate::cli::table::Table;
 use crate::spec::model::Service;
-use crate::spec::{Loaded, Options, hash, render, select};
+use crate::spec::{Diagnostic, Loaded, Options, Severity, hash, render, select};
 
 /// Print the stack file as it is understood, merged and filled in.
 #[derive(Debug, Args)]
@@ -97,6 +97,10 @@ impl Config {
             all_resources: false,
         };
         let mut loaded = context.load_with(&self.services, options)?;
+        for refusal in &loaded.refusals {
+            let warning = Diagnostic { severity: Severity::Warning, ..refusal.clone() };
+            writeln!(context.ui.err(), "{}", warning.render(context.ui.err_colour))?;
+        }
         let chosen = select::select(&loaded.project, &self.services, false)?;
         loaded.project.services.retain(|name, _| chosen.contains(name));
         let text = match self.listing.render(&loaded)? {

@@ -126,7 +126,8 @@ impl Up {
         up.yes = self.yes;
         let project = loaded.project.name.clone();
         if self.detach || self.no_start || up.wait {
-            return carry_out(context, &project, &Request::Up(Box::new(up)), "up").await.map(|_| 0);
+            let done = carry_out(context, &project, &Request::Up(Box::new(up)), "up").await;
+            return done.map(|_| 0).map_err(|error| error.located(&loaded.origin));
         }
         let shows = |name: &String| {
             let named = self.services.is_empty() || fore.attach_dependencies || self.services.contains(name);
@@ -146,7 +147,7 @@ impl Up {
             look: Look { colour: !fore.no_color, prefix: !fore.no_log_prefix, timestamps: fore.timestamps },
             chosen,
         };
-        attached.run(up).await
+        attached.run(up).await.map_err(|error| error.located(&loaded.origin))
     }
 }
 
