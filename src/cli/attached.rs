@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use super::error::{Error, Outcome};
 use super::interrupt::{INTERRUPTED, Interrupts};
 use super::prefix::{Look, Printer, short_name};
-use super::process;
 use super::progress::Progress;
 use super::project::Context;
 use super::select::is_up;
@@ -89,7 +88,7 @@ impl Attached<'_> {
                     // Whoever cannot be told any more, such as a closed terminal, must not keep this from stopping.
                     let _ = watch.close_progress();
                     if ending == Ending::Interrupted {
-                        self.kill()?;
+                        self.ask(&Request::Kill { services: self.stopped.clone(), signal: "SIGKILL".to_owned() }).await?;
                     } else {
                         let _ = writeln!(self.context.ui.err(), "Gracefully Stopping... press Ctrl+C again to force");
                         stopper = Some(self.stop(&self.stopped).await?);
@@ -173,16 +172,6 @@ impl Attached<'_> {
 
     async fn stop(&self, services: &[String]) -> Result<Client, Error> {
         self.ask(&Request::Stop { services: services.to_vec(), timeout: self.timeout }).await
-    }
-
-    /// Ends at once what is still stopping. Directly: the supervisor is busy waiting for just these.
-    fn kill(&self) -> Result<(), Error> {
-        for container in self.containers()? {
-            if self.stopped.is_empty() || self.stopped.contains(&container.record.service) {
-                process::signal(&container, libc::SIGKILL);
-            }
-        }
-        Ok(())
     }
 
     async fn ask(&self, request: &Request) -> Result<Client, Error> {

@@ -12,7 +12,7 @@ use super::hosts;
 use super::paths::Paths;
 use super::state::{self, MountRecord, Record};
 use super::volumes;
-use crate::images::{Store, Writable};
+use crate::images::{Rootfs, Store, Writable};
 use crate::runtime::device::{Device, DeviceRule};
 use crate::runtime::launch::{
     Cgroup, Launch, Mount, MountFlags, Namespaces, Net, Resources, Seccomp, Share, Slot, Stdio,
@@ -32,6 +32,8 @@ const LOG_FILES: u32 = 3;
 pub(crate) struct Bundle {
     pub(crate) launch: Launch,
     pub(crate) fds: Vec<OwnedFd>,
+    /// A copy of the root file system, where it can be copied: kept for the container's next start.
+    pub(crate) root: Option<OwnedFd>,
 }
 
 impl Bundle {
@@ -43,12 +45,14 @@ impl Bundle {
 
 /// Opens everything that a container needs. Blocking.
 ///
-/// `mounted` are the volumes with a file system of their own; `kept` says that the shim still has the container's network from an earlier run.
+/// `mounted` are the volumes with a file system of their own; `root` is the root file system from an earlier run, and
+/// `kept` says that the shim still has the container's network from there.
 pub(crate) fn prepare(
     paths: &Paths,
     store: &Store,
     record: &Record,
     mounted: &BTreeMap<String, OwnedFd>,
+    root: Option<OwnedFd>,
     kept: bool,
 ) -> Result<Bundle, Failure> {
     let image = store.find(&record.image_id).map_err(|e| Failure::new(e.to_string()))?;
@@ -56,11 +60,18 @@ pub(crate) fn prepare(
         Failure::new(format!("container {}: its image {} is gone", record.name, record.image))
             .hint("run `stack up` to make it anew")
     })?;
-    let home = paths.container(&record.id);
-    let writable = Writable { upper: &home.join("upper"), work: &home.join("work"), volatile: false };
-    let rootfs =
-        store.rootfs(&image, Some(writable)).map_err(|e| Failure::new(format!("container {}: {e}", record.name)))?;
-    let mut bundle = Bundle { launch: launch(paths, record, kept)?, fds: vec![rootfs.mount] };
+    let failed = |e: &dyn std::fmt::Display| Failure::new(format!("container {}: {e}", record.name));
+    let copy = |root: &OwnedFd| mount::clone_tree_at(root.as_fd(), Path::new(""), false);
+    let (rootfs, root) = if let Some(root) = root {
+        (Rootfs { mount: copy(&root).map_err(|e| failed(&e))?, binds: Vec::new() }, Some(root))
+    } else {
+        let home = paths.container(&record.id);
+        let writable = Writable { upper: &home.join("upper"), work: &home.join("work"), volatile: false };
+        let rootfs = store.rootfs(&image, Some(writable)).map_err(|e| failed(&e))?;
+        let root = copy(&rootfs.mount).ok().filter(|_| rootfs.binds.is_empty());
+        (rootfs, root)
+    };
+    let mut bundle = Bundle { launch: launch(paths, record, kept)?, fds: vec![rootfs.mount], root };
     for (tree, target) in rootfs.binds {
         let slot = bundle.slot(tree);
         bundle.launch.mounts.push(Mount::Tree { slot, target, flags: MountFlags::default() });

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fs_err as fs;
 use jiff::Timestamp;
 
 use super::control::{self, Action, Failure, Kind, Source};
@@ -149,7 +150,8 @@ impl Supervisor {
         let timeout = down.timeout.map(Duration::from_secs);
         let services = down.services.into_iter().collect();
         let options = PlanOptions { verb, services, timeout, ..PlanOptions::default() };
-        self.carry(desired, &options).await
+        self.carry(desired, &options).await?;
+        if self.containers().is_empty() { self.forget_desired() } else { Ok(()) }
     }
 
     /// Without a file, what this project made is known from the records.
@@ -319,6 +321,14 @@ impl Supervisor {
         let written = serde_json::to_vec(&desired.project).map_err(Into::into);
         let written = written.and_then(|bytes| crate::sys::file::write_atomic(&path, &bytes, false));
         written.map_err(|e| Failure::new(format!("the desired state could not be written: {e}")))
+    }
+
+    /// Nothing shall be any more.
+    fn forget_desired(&self) -> Result<(), Failure> {
+        match fs::remove_file(self.paths.desired(&self.project)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Failure::new(e.to_string())),
+            _ => Ok(()),
+        }
     }
 
     /// Makes a volume of the project.

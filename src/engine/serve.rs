@@ -16,10 +16,16 @@ impl Supervisor {
         let Some(frame) = frames.recv().await? else { return Ok(()) };
         let request: Request = serde_json::from_slice(&frame.bytes)?;
         reply_to(frames, &Reply::Accepted).await?;
+        let answered = self.answer_to(frames, request, frame.fds).await;
+        self.drop_spent();
+        answered
+    }
+
+    async fn answer_to(self: &Rc<Self>, frames: &AsyncFrames, request: Request, fds: Vec<OwnedFd>) -> io::Result<()> {
         match request {
             Request::Events => self.stream_events(frames).await,
-            Request::Exec(exec) => self.exec(frames, exec, frame.fds).await,
-            Request::Run(run) => self.run_one_off(frames, *run, frame.fds).await,
+            Request::Exec(exec) => self.exec(frames, exec, fds).await,
+            Request::Run(run) => self.run_one_off(frames, *run, fds).await,
             Request::Attach { container } => self.attach(frames, &container).await,
             Request::Wait { services } => {
                 let reply =

@@ -108,6 +108,7 @@ impl Supervisor {
         let (paths, removed) = (self.paths.clone(), record.clone());
         let result = blocking(move || remove_files(&paths, &removed, with_volumes)).await?;
         result.map_err(|e| Failure::new(format!("container {} could not be removed: {e}", record.name)))?;
+        self.spent.borrow_mut().extend(self.roots.borrow_mut().remove(id));
         self.drop_container(id);
         self.tell(&container, Action::Removed);
         Ok(())

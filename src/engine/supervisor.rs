@@ -51,6 +51,11 @@ pub(crate) struct Supervisor {
     held: RefCell<BTreeSet<String>>,
     /// Copies of what the shim keeps for this stack, for the shim after it.
     pub(crate) keepsakes: RefCell<BTreeMap<String, Vec<OwnedFd>>>,
+    /// The root file systems of containers by id, for their next start. It also keeps the kernel from writing them out
+    /// while their processes end, which would hold up who waits for that.
+    pub(crate) roots: RefCell<BTreeMap<String, OwnedFd>>,
+    /// Root file systems of containers that were removed.
+    pub(crate) spent: RefCell<Vec<OwnedFd>>,
     pub(crate) exec_ends: RefCell<BTreeMap<String, ExecEnd>>,
     shim: RefCell<Option<Rc<shim::Client>>>,
     containers: RefCell<BTreeMap<String, Container>>,
@@ -147,6 +152,8 @@ impl Supervisor {
             reserved: RefCell::default(),
             held: RefCell::default(),
             keepsakes: RefCell::default(),
+            roots: RefCell::default(),
+            spent: RefCell::default(),
             exec_ends: RefCell::default(),
             shim: RefCell::default(),
             containers: RefCell::default(),
@@ -291,6 +298,15 @@ impl Supervisor {
     /// Forgets a shim that ended; whether there was one that should not have.
     pub(crate) fn lose_shim(&self) -> bool {
         self.shim.borrow_mut().take().is_some()
+    }
+
+    /// Lets go of the root file systems of removed containers, when nobody waits any more: the last one to hold a file
+    /// system waits until all of it is on disk.
+    pub(crate) fn drop_spent(&self) {
+        let spent = std::mem::take(&mut *self.spent.borrow_mut());
+        if !spent.is_empty() {
+            tokio::task::spawn_blocking(move || drop(spent));
+        }
     }
 
     /// A copy of all containers, by id.

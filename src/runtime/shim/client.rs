@@ -50,6 +50,8 @@ impl Client {
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         let mut command = Command::new(exe::path_of(&sealed));
         command.arg0("stack").arg(super::ARGUMENT).arg(&options.run_dir).args(&options.restart_argv).current_dir("/");
+        // A fault point concerns one supervisor, not those that the shim starts after it.
+        command.env_remove("STACK_FAULT");
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(failed)?;
         Self::over(ours, Some(child))
