@@ -34,7 +34,7 @@ tools() {
         CARGO_TARGET_DIR=$tools/target cargo install --quiet cargo-deny --locked --root "$tools" || return
         rm -rf "$tools/target"
     fi
-    cargo --version && cargo-deny --version && busybox | head -1
+    cargo --version && cargo-deny --version && busybox | sed -n 1p
 }
 
 licences() {
