@@ -66,7 +66,7 @@ impl Network {
         let subnets = self.bridge.subnets.iter().map(|&(cidr, gateway)| net::Subnet { cidr, gateway }).collect();
         net::Bridge {
             name: self.bridge.name.clone(),
-            alias: format!("stack:{}:{}", self.project, self.name),
+            alias: owner(&self.project, &self.name),
             subnets,
             internal: self.bridge.internal,
             mtu: self.bridge.mtu,
@@ -74,6 +74,18 @@ impl Network {
             masquerade: self.bridge.masquerade,
         }
     }
+}
+
+/// What a bridge says of whose it is. The kernel keeps 255 bytes, the marks of the layer below among them: of longer
+/// names the first part and a digest remain.
+fn owner(project: &str, network: &str) -> String {
+    const LONGEST: usize = 200;
+    let whole = format!("stack:{project}:{network}");
+    if whole.len() <= LONGEST {
+        return whole;
+    }
+    let digest = Sha256::digest(&whole).iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    format!("{}~{digest}", &whole[..whole.floor_char_boundary(LONGEST - 17)])
 }
 
 /// All networks, by name.
@@ -227,5 +239,18 @@ impl Supervisor {
         blocking(move || remove(&paths, &host, &removed)).await??;
         self.report(Kind::Network, &name, "", "", Action::Removed);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bridge_names_its_owner_within_what_the_kernel_keeps() {
+        assert_eq!(owner("p", "p_default"), "stack:p:p_default");
+        let (project, network) = ("p".repeat(128), format!("{}_default", "p".repeat(128)));
+        assert_eq!(owner(&project, &network).len(), 200);
+        assert_ne!(owner(&project, &network), owner(&project, &format!("{network}2")));
     }
 }

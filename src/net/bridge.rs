@@ -93,7 +93,7 @@ pub(super) fn remove(firewall: &Channel, name: &str) -> Result<(), Error> {
     let channel = Channel::route()?;
     let links = link::links(&channel)?;
     let Some(found) = links.iter().find(|link| link.name == name) else { return Ok(()) };
-    if !is_ours(found) {
+    if !is_ours(found) && !is_half_made(found) {
         return Err(foreign(found));
     }
     let mut batch = Batch::default();
@@ -126,9 +126,13 @@ fn is_ours(link: &Link) -> bool {
 }
 
 /// A bridge without an alias is one that a killed process left half made.
+fn is_half_made(link: &Link) -> bool {
+    link.kind == "bridge" && link.alias.is_empty()
+}
+
 fn check_ours(bridge: &Bridge, found: &Link) -> Result<(), Error> {
-    let half_made = found.kind == "bridge" && found.alias.is_empty();
-    if half_made || owner(found) == Some(bridge.alias.as_str()) { Ok(()) } else { Err(foreign(found)) }
+    let ours = is_half_made(found) || owner(found) == Some(bridge.alias.as_str());
+    if ours { Ok(()) } else { Err(foreign(found)) }
 }
 
 fn foreign(link: &Link) -> Error {
