@@ -129,16 +129,16 @@ impl Diagnostic {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let title = level.primary_title(self.message.as_str());
-        let group = if self.places.is_empty() {
-            Group::with_title(title)
-        } else {
-            title.elements(self.places.iter().enumerate().map(|(index, place)| snippet(place, index == 0)))
-        };
-        let hint = self.hint.as_deref().map(|hint| Level::HELP.message(hint));
-        let group = group.elements(hint);
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-        renderer.render(&[group])
+        let title = level.primary_title(self.message.as_str());
+        if self.places.is_empty() {
+            let hint = self.hint.as_deref().map(|hint| Group::with_title(Level::HELP.primary_title(hint)));
+            let hint = hint.map(|hint| format!("\n  {}", renderer.render(&[hint])));
+            return renderer.render(&[Group::with_title(title)]) + &hint.unwrap_or_default();
+        }
+        let group = title.elements(self.places.iter().enumerate().map(|(index, place)| snippet(place, index == 0)));
+        let hint = self.hint.as_deref().map(|hint| Level::HELP.message(hint));
+        renderer.render(&[group.elements(hint)])
     }
 }
 
@@ -239,6 +239,12 @@ mod tests {
         assert!(text.contains("    imago: nginx"), "{text}");
         assert!(text.contains("^^^^^ here"), "{text}");
         assert!(text.contains("did you mean `image`?"), "{text}");
+    }
+
+    #[test]
+    fn without_a_place_the_hint_follows_the_message() {
+        let text = Diagnostic::error(Kind::File, "no stack file").hint("name one with -f").render(false);
+        assert_eq!(text, "error: no stack file\n  help: name one with -f");
     }
 
     #[test]
