@@ -1,6 +1,6 @@
 //! Carries out a plan: every step as soon as what it waits for is done, independent steps at the same time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,7 @@ impl Supervisor {
         let mut schedule = Schedule::new(plan);
         let mut running: JoinSet<(StepId, Result<(), Failure>)> = JoinSet::new();
         let mut waits: BTreeMap<StepId, AbortHandle> = BTreeMap::new();
+        let mut stops: BTreeSet<StepId> = BTreeSet::new();
         let mut steps: HashMap<Id, StepId> = HashMap::new();
         let mut failures = Vec::new();
         let mut interrupted = false;
@@ -38,25 +39,38 @@ impl Supervisor {
                 super::fault::point();
                 let (this, desired, step) = (self.clone(), desired.clone(), plan.step(id).clone());
                 let is_wait = matches!(step.action, Action::WaitFor { .. });
+                if matches!(step.action, Action::StopContainer { .. }) {
+                    stops.insert(id);
+                }
                 let handle = running.spawn_local(async move { (id, this.act(&desired, step).await) });
                 steps.insert(handle.id(), id);
                 if is_wait {
                     waits.insert(id, handle);
                 }
             }
+            if interrupted && steps.values().all(|id| stops.contains(id)) {
+                // A grace period need not be over: whoever interrupted stops the same containers, perhaps sooner.
+                running.detach_all();
+                break;
+            }
             tokio::select! {
-                done = running.join_next() => match done {
+                done = running.join_next_with_id() => match done {
                     None => break,
-                    Some(Ok((id, Ok(())))) => schedule.finish(id),
-                    Some(Ok((id, Err(failure)))) => {
-                        schedule.fail(id);
-                        failures.push(failure);
+                    Some(Ok((task, (id, result)))) => {
+                        steps.remove(&task);
+                        match result {
+                            Ok(()) => schedule.finish(id),
+                            Err(failure) => {
+                                schedule.fail(id);
+                                failures.push(failure);
+                            }
+                        }
                     }
                     // A wait that was broken off.
-                    Some(Err(error)) if error.is_cancelled() => {}
+                    Some(Err(error)) if error.is_cancelled() => drop(steps.remove(&error.id())),
                     Some(Err(error)) => {
-                        if let Some(id) = steps.get(&error.id()) {
-                            schedule.fail(*id);
+                        if let Some(id) = steps.remove(&error.id()) {
+                            schedule.fail(id);
                         }
                         failures.push(Failure::new(format!("a step of the supervisor failed: {error}")));
                     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fs_err as fs;
 use jiff::Timestamp;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::control::{Action, Failure, Kind};
 use super::endpoints::{dns_key, host_ifnames};
@@ -25,7 +26,7 @@ impl Supervisor {
     /// Stops a container: its stop signal, and after `timeout` (or the service's own) SIGKILL to all its processes.
     pub(crate) async fn stop_container(self: &Rc<Self>, id: &str, timeout: Option<Duration>) -> Result<(), Failure> {
         let lock = self.container_lock(id);
-        let _held = lock.lock().await;
+        let _held = self.lock_to_stop(id, &lock, timeout).await;
         let Ok(container) = self.container(id) else { return Ok(()) };
         self.change(id, |state| state.stopped_by_user = true)?;
         match container.state.status {
@@ -61,6 +62,18 @@ impl Supervisor {
         self.release(&container).await;
         self.tell(&container, Action::Stopped);
         hooks
+    }
+
+    /// Waits for whoever works on a container; one that stops it at leisure is cut short after `timeout`.
+    async fn lock_to_stop<'l>(&self, id: &str, lock: &'l Mutex<()>, timeout: Option<Duration>) -> MutexGuard<'l, ()> {
+        let Some(timeout) = timeout else { return lock.lock().await };
+        if let Ok(held) = tokio::time::timeout(timeout, lock.lock()).await {
+            return held;
+        }
+        if let Some(shim) = self.present_shim() {
+            let _ = shim.kill_all(id).await;
+        }
+        lock.lock().await
     }
 
     fn has_ended(&self, id: &str) -> Option<()> {
