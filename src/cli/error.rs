@@ -13,7 +13,7 @@ pub(crate) struct Error {
     source: Box<dyn StdError>,
     context: Option<String>,
     hint: Option<String>,
-    place: Option<Place>,
+    place: Option<Box<Place>>,
 }
 
 /// A verb's exit code, or why it failed.
@@ -49,7 +49,7 @@ impl Error {
     pub(crate) fn located(mut self, origin: &Origin) -> Self {
         let path = self.source.downcast_ref::<Failure>().map(|failure| failure.path.iter().map(String::as_str));
         let path: Vec<&str> = path.into_iter().flatten().collect();
-        self.place = if path.is_empty() { None } else { origin.place(&path) };
+        self.place = if path.is_empty() { None } else { origin.place(&path).map(Box::new) };
         self
     }
 
@@ -92,7 +92,7 @@ impl Error {
             return one.render(ui.err_colour) + "\n";
         }
         if let Some(place) = &self.place {
-            let diagnostic = Diagnostic::error(Kind::Value, self.lines().join("\n")).at(place.clone());
+            let diagnostic = Diagnostic::error(Kind::Value, self.lines().join("\n")).at(Place::clone(place));
             return diagnostic.maybe_hint(self.hint_text()).render(ui.err_colour) + "\n";
         }
         let mut text = format!("{} ", ui.styled(ui::ERROR, "error:"));
