@@ -130,6 +130,12 @@ fn process(service: &Service, image: &Image, hostname: &str) -> Result<Process, 
     if args.is_empty() {
         return Err(Failure::new("no command is given, and the image has none").hint("add `command:` to the service"));
     }
+    if let Some(option) = service.security_opt.iter().find(|option| !is_known(option)) {
+        return Err(Failure::new(format!(
+            "security_opt {option} is not supported yet, and the stack cannot start without it"
+        ))
+        .hint("remove it if the service can do without"));
+    }
     let flag = |name: &str| {
         let named =
             |option: &String| *option == name || *option == format!("{name}:true") || *option == format!("{name}=true");
@@ -151,6 +157,17 @@ fn process(service: &Service, image: &Image, hostname: &str) -> Result<Process, 
         oom_score_adj: service.oom_score_adj.and_then(|adj| i32::try_from(adj).ok()),
         umask: None,
     })
+}
+
+/// Security options that are honoured, or that ask for nothing.
+fn is_known(option: &str) -> bool {
+    let (name, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
+    match name {
+        "no-new-privileges" => matches!(value, "" | "true" | "false"),
+        "seccomp" | "systempaths" | "apparmor" => value == "unconfined",
+        "label" => value == "disable",
+        _ => false,
+    }
 }
 
 /// The image's variables under the service's; a variable without a value is taken away.
@@ -376,6 +393,20 @@ mod tests {
         let service = Service { healthcheck: Some(own), ..Service::default() };
         assert_eq!(healthcheck(&service, Some(&image)), None);
         assert_eq!(healthcheck(&Service::default(), None), None);
+    }
+
+    #[test]
+    fn security_options_are_honoured_or_refused() {
+        let of = |option: &str| {
+            let service = Service { security_opt: vec![option.to_owned()], ..Service::default() };
+            process(&service, &image(&["/entry"], &[], &[]), "host")
+        };
+        assert!(of("no-new-privileges:true").unwrap().no_new_privileges);
+        assert!(!of("no-new-privileges=false").unwrap().no_new_privileges);
+        assert!(of("seccomp:unconfined").is_ok());
+        for option in ["seccomp=profile.json", "apparmor:mine", "label=type:x", "nonsense"] {
+            assert!(of(option).is_err(), "{option}");
+        }
     }
 
     #[test]
