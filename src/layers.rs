@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// Each layer and the layers it may import.
 const MAY: &[(&str, &[&str])] = &[
     ("sys", &[]),
-    ("spec", &[]),
+    ("spec", &["sys"]),
     ("planner", &["spec"]),
     ("images", &["sys"]),
     ("net", &["sys"]),
