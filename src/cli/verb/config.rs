@@ -101,8 +101,10 @@ impl Config {
             let warning = Diagnostic { severity: Severity::Warning, ..refusal.clone() };
             writeln!(context.ui.err(), "{}", warning.render(context.ui.err_colour))?;
         }
-        let chosen = select::select(&loaded.project, &self.services, false)?;
-        loaded.project.services.retain(|name, _| chosen.contains(name));
+        if !self.services.is_empty() {
+            let chosen = select::select(&loaded.project, &self.services, true)?;
+            select::restrict(&mut loaded.project, &chosen);
+        }
         let text = match self.listing.render(&loaded)? {
             Some(text) => text,
             None if self.quiet => return Ok(0),
