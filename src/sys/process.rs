@@ -237,6 +237,23 @@ pub fn close_from(first: u32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Closes every descriptor from `first` on but `kept`, for a process that drops nothing any more, as [`close_from`].
+pub fn close_from_except(first: u32, kept: BorrowedFd<'_>) -> io::Result<()> {
+    let kept = kept.as_raw_fd().cast_unsigned();
+    for (first, last) in [(first, kept.saturating_sub(1)), (first.max(kept + 1), u32::MAX)] {
+        if first > last {
+            continue;
+        }
+        // SAFETY: the caller never touches an owned descriptor again but `kept`; it ends by `exit` or `exec`, which
+        // run no destructor.
+        let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 /// Whether other processes of the same user may look into this one's memory and descriptors.
 pub fn set_dumpable(dumpable: bool) -> io::Result<()> {
     Ok(nix::sys::prctl::set_dumpable(dumpable)?)

@@ -32,10 +32,18 @@ pub(crate) struct Plan<'a> {
     pub(crate) shared_memory_of: Option<OwnedFd>,
 }
 
+/// Above the standard descriptors.
+const FIRST_INHERITED: u32 = 3;
+
 /// Runs in the clone; returns its exit code if it doesn't become the program.
 pub(crate) fn run(plan: &Plan<'_>) -> i32 {
     match prepare(plan) {
         Ok(program) => {
+            // What is inherited from the shim, above all its ends of sockets, must not outlive it here: with a copy
+            // of its own port's other end this process would never see that the shim is gone, nor would anybody else.
+            if let Err(e) = sys::process::close_from_except(FIRST_INHERITED, plan.port.as_fd()) {
+                return fail(&plan.port, LaunchError::new("close the shim's descriptors", e));
+            }
             if !plan.port.await_release() {
                 return 125;
             }
