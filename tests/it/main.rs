@@ -21,5 +21,6 @@ mod logs;
 mod network;
 mod quickstart;
 mod reconcile;
+mod soak;
 mod up;
 mod volumes;
