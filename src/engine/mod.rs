@@ -12,6 +12,7 @@ mod bundle;
 pub mod client;
 pub mod control;
 mod create;
+mod departures;
 mod endpoints;
 mod exec;
 mod execute;

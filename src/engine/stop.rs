@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::control::{Action, Failure, Kind};
+use super::departures::Departure;
 use super::endpoints::{dns_key, host_ifnames};
 use super::ports::{mappings, ports_key};
 use super::restart::{self, Policy};
@@ -153,20 +154,8 @@ impl Supervisor {
             self.publish_names();
             let addresses = super::hosts::addresses(record);
             let mappings = mappings(&ports, &addresses);
-            let reaches_host = super::hosts::reaches_host(record);
-            let (host, ifnames, name) = (self.host.clone(), host_ifnames(record), record.name.clone());
-            let released = blocking(move || {
-                if !mappings.is_empty() {
-                    host.firewall().unpublish(&mappings)?;
-                }
-                if reaches_host {
-                    host.firewall().allow_host(&addresses, false)?;
-                }
-                host.detach(&ifnames)
-            });
-            if let Ok(Err(e)) = released.await {
-                tracing_line(&format!("container {name}: {e}"));
-            }
+            let host_users = if super::hosts::reaches_host(record) { addresses } else { Vec::new() };
+            self.depart(Departure { ifnames: host_ifnames(record), mappings, host_users }).await;
         }
         let Some(shim) = self.present_shim() else { return };
         let _ = shim.forget(&record.id).await;

@@ -21,6 +21,7 @@ use tokio::sync::{Mutex, Semaphore, broadcast, watch};
 
 use super::client::{short_path, supervisor_args};
 use super::control::{Action, Event, Failure, Kind};
+use super::departures::Departures;
 use super::exec::ExecEnd;
 use super::paths::Paths;
 use super::state::{self, Container, RunState, Status};
@@ -49,6 +50,7 @@ pub(crate) struct Supervisor {
     /// Host ports found free for containers that are about to start, by container name.
     pub(crate) reserved: RefCell<BTreeMap<String, Vec<Reserved>>>,
     held: RefCell<BTreeSet<String>>,
+    pub(crate) departures: Departures,
     /// Copies of what the shim keeps for this stack, for the shim after it.
     pub(crate) keepsakes: RefCell<BTreeMap<String, Vec<OwnedFd>>>,
     /// The root file systems of containers by id, for their next start. It also keeps the kernel from writing them out
@@ -151,6 +153,7 @@ impl Supervisor {
             launches: Semaphore::new(LAUNCHES),
             reserved: RefCell::default(),
             held: RefCell::default(),
+            departures: Departures::default(),
             keepsakes: RefCell::default(),
             roots: RefCell::default(),
             spent: RefCell::default(),
