@@ -68,13 +68,14 @@ impl Bridged {
 
     /// Forgets a step's connection once its namespace is gone.
     pub(crate) fn detach(&self) -> Result<(), Error> {
-        Ok(self.host.detach(std::slice::from_ref(&self.veth))?)
+        let addresses = self.host.detach(std::slice::from_ref(&self.veth))?;
+        Ok(self.host.forget_connections(addresses)?)
     }
 }
 
 impl Drop for Bridged {
     fn drop(&mut self) {
-        let _ = self.host.detach(std::slice::from_ref(&self.veth));
+        let _ = self.detach();
         let _ = self.host.remove_bridge(&self.bridge.name);
         let _ = self.ipam.release_network(&self.bridge.name);
     }

@@ -1,11 +1,11 @@
 //! Containers that leave the network at about the same time leave it in one transaction: what the kernel asks for
 //! looking through its tables is the same for fifty as for one.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 
 use super::supervisor::{Supervisor, blocking, tracing_line};
 use crate::net::{self, Host, PortMapping};
@@ -25,58 +25,73 @@ pub(crate) struct Departure {
 #[derive(Debug, Default)]
 pub(crate) struct Departures {
     waiting: RefCell<Vec<(Departure, oneshot::Sender<()>)>>,
-    under_way: Cell<bool>,
+    /// Held while there are departures whose addresses the kernel still tracks connections of.
+    unsettled: Mutex<()>,
 }
 
 impl Supervisor {
-    /// Makes the firewall forget a container. Returns when it has; what can't be done is noted in the supervisor's log.
+    /// Takes a container out of the firewall. Returns when it is out; what can't be done is noted in the supervisor's
+    /// log. Its tracked connections are forgotten afterwards: see [`Supervisor::departed`].
     pub(crate) async fn depart(self: &Rc<Self>, departure: Departure) {
         let (done, gone) = oneshot::channel();
         self.departures.waiting.borrow_mut().push((departure, done));
-        if !self.departures.under_way.replace(true) {
-            let this = self.clone();
-            tokio::task::spawn_local(async move {
-                this.let_depart().await;
-                this.departures.under_way.set(false);
-            });
-        }
+        let this = self.clone();
+        tokio::task::spawn_local(async move { this.let_depart().await });
         let _ = gone.await;
     }
 
+    /// Waits until the addresses of those who left may be given to others.
+    pub(crate) async fn departed(&self) {
+        drop(self.departures.unsettled.lock().await);
+    }
+
     async fn let_depart(&self) {
+        let _unsettled = self.departures.unsettled.lock().await;
+        let mut addresses = Vec::new();
         loop {
-            let waiting = self.departures.waiting.take();
-            if waiting.is_empty() {
-                return;
+            let (departures, askers): (Vec<_>, Vec<_>) = self.departures.waiting.take().into_iter().unzip();
+            if departures.is_empty() {
+                break;
             }
-            let mut together = Departure::default();
-            let mut askers = Vec::with_capacity(waiting.len());
-            for (departure, asker) in waiting {
-                together.ifnames.extend(departure.ifnames);
-                together.mappings.extend(departure.mappings);
-                together.host_users.extend(departure.host_users);
-                askers.push(asker);
-            }
-            let host = self.host.clone();
-            match blocking(move || forget(&host, &together)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(e)) => tracing_line(&format!("leaving the network: {e}")),
-                Err(e) => tracing_line(&e.message),
-            }
-            // Nobody who asked may have gone away; if so, there is nothing to tell.
+            addresses.extend(self.on_host(move |host| take_out(host, departures)).await.unwrap_or_default());
             for asker in askers {
+                // Whoever has stopped waiting need not know.
                 let _ = asker.send(());
             }
         }
+        if !addresses.is_empty() {
+            self.on_host(move |host| host.forget_connections(addresses)).await;
+        }
+    }
+
+    async fn on_host<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Host) -> Result<T, net::Error> + Send + 'static,
+    ) -> Option<T> {
+        let host = self.host.clone();
+        let failure = match blocking(move || work(&host)).await {
+            Ok(Ok(result)) => return Some(result),
+            Ok(Err(e)) => e.to_string(),
+            Err(e) => e.message,
+        };
+        tracing_line(&format!("leaving the network: {failure}"));
+        None
     }
 }
 
-fn forget(host: &Host, departure: &Departure) -> Result<(), net::Error> {
-    if !departure.mappings.is_empty() {
-        host.firewall().unpublish(&departure.mappings)?;
+/// Takes containers out of the firewall, and returns the addresses they had.
+fn take_out(host: &Host, departures: Vec<Departure>) -> Result<Vec<IpAddr>, net::Error> {
+    let mut together = Departure::default();
+    for departure in departures {
+        together.ifnames.extend(departure.ifnames);
+        together.mappings.extend(departure.mappings);
+        together.host_users.extend(departure.host_users);
     }
-    if !departure.host_users.is_empty() {
-        host.firewall().allow_host(&departure.host_users, false)?;
+    if !together.mappings.is_empty() {
+        host.firewall().unpublish(&together.mappings)?;
     }
-    host.detach(&departure.ifnames)
+    if !together.host_users.is_empty() {
+        host.firewall().allow_host(&together.host_users, false)?;
+    }
+    host.detach(&together.ifnames)
 }

@@ -75,6 +75,7 @@ impl Supervisor {
         let wires = wires(record);
         let host = self.host.clone();
         let users = if reaches_host(record) { addresses(record) } else { Vec::new() };
+        self.departed().await;
         let attached = blocking(move || {
             let attached = host.attach(netns.as_fd(), &wires, true)?;
             if !users.is_empty() {

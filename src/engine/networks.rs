@@ -235,6 +235,7 @@ impl Supervisor {
     /// Removes a network of the project.
     pub(crate) async fn remove_network(&self, name: String) -> Result<(), Failure> {
         self.report(Kind::Network, &name, "", "", Action::Removing);
+        self.departed().await;
         let (paths, host, removed) = (self.paths.clone(), self.host.clone(), name.clone());
         blocking(move || remove(&paths, &host, &removed)).await??;
         self.report(Kind::Network, &name, "", "", Action::Removed);

@@ -214,6 +214,7 @@ impl Supervisor {
 
     /// The end: nothing runs any more, so nothing needs to be held.
     async fn leave(&self) -> io::Result<()> {
+        self.departed().await;
         let shim = self.shim.borrow_mut().take();
         if let Some(shim) = shim {
             let _ = shim.shutdown().await;
