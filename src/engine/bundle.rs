@@ -228,19 +228,30 @@ fn open_mount(
     bundle: &mut Bundle,
     mount: &MountRecord,
 ) -> Result<Mount, Failure> {
-    let at = |e: &dyn std::fmt::Display| Failure::new(format!("mount {} at {}: {e}", mount.source, mount.target));
     let flags = MountFlags { read_only: mount.read_only, ..MountFlags::default() };
+    match mount_tree(paths, store, mounted, mount)? {
+        Some(tree) => Ok(Mount::Tree { slot: bundle.slot(tree), target: mount.target.clone(), flags }),
+        None => Ok(Mount::Tmpfs {
+            target: mount.target.clone(),
+            size: mount.size,
+            mode: mount.mode.unwrap_or(0o1777),
+            uid: mount.uid,
+            gid: mount.gid,
+            flags: MountFlags { nosuid: true, nodev: true, noexec: true, read_only: mount.read_only },
+        }),
+    }
+}
+
+/// What a mount shows, as a detached tree; none for a file system in memory.
+pub(crate) fn mount_tree(
+    paths: &Paths,
+    store: &Store,
+    mounted: &BTreeMap<String, OwnedFd>,
+    mount: &MountRecord,
+) -> Result<Option<OwnedFd>, Failure> {
+    let at = |e: &dyn std::fmt::Display| Failure::new(format!("mount {} at {}: {e}", mount.source, mount.target));
     let tree = match mount.kind.as_str() {
-        "tmpfs" => {
-            return Ok(Mount::Tmpfs {
-                target: mount.target.clone(),
-                size: mount.size,
-                mode: mount.mode.unwrap_or(0o1777),
-                uid: mount.uid,
-                gid: mount.gid,
-                flags: MountFlags { nosuid: true, nodev: true, noexec: true, read_only: mount.read_only },
-            });
-        }
+        "tmpfs" => return Ok(None),
         "bind" => {
             let source = Path::new(&mount.source);
             if mount.create_host_path && !source.exists() {
@@ -271,7 +282,7 @@ fn open_mount(
             mount::Attributes { propagation: propagation_flag(propagation), ..mount::Attributes::default() };
         mount::set_attributes(tree.as_fd(), attributes, propagation.starts_with('r')).map_err(|e| at(&e))?;
     }
-    Ok(Mount::Tree { slot: bundle.slot(tree), target: mount.target.clone(), flags })
+    Ok(Some(tree))
 }
 
 /// The kernel's flag for `private`, `slave`, `shared` and their recursive forms.

@@ -76,6 +76,14 @@ pub enum Request {
         /// Container id.
         container: String,
     },
+    /// A container's files: [`Reply::Started`] carries its root and what keeps it mounted, for
+    /// [`super::rootfs::Root::received`].
+    Root {
+        /// Container id.
+        container: String,
+        /// Without what is mounted below the root.
+        alone: bool,
+    },
     /// Follow what happens until the connection is closed.
     Events,
     /// Wait until the services' containers have ended; [`Reply::Exited`] has the last one's code.

@@ -6,7 +6,7 @@
 //! * [`supervisor`] is the process that decides: it answers commands (`serve`), looks, plans and executes (`observe`,
 //!   `reconcile`, `execute`), makes, starts and stops containers (`record`,
 //!   `create`, `bundle`, `start`, `endpoints`, `ports`, `stop`, `exec`), watches
-//!   them (`health`, `restart`) and takes over after a crash (`recover`).
+//!   them (`health`, `restart`), opens their root file systems ([`rootfs`]) and takes over after a crash (`recover`).
 
 mod bundle;
 pub mod client;
@@ -28,6 +28,7 @@ mod reconcile;
 mod record;
 mod recover;
 mod restart;
+pub mod rootfs;
 mod serve;
 mod start;
 pub mod state;

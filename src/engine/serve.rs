@@ -27,6 +27,7 @@ impl Supervisor {
             Request::Exec(exec) => self.exec(frames, exec, fds).await,
             Request::Run(run) => self.run_one_off(frames, *run, fds).await,
             Request::Attach { container } => self.attach(frames, &container).await,
+            Request::Root { container, alone } => self.send_root(frames, &container, alone).await,
             Request::Wait { services } => {
                 let reply =
                     self.wait_services(&services).await.map_or_else(Reply::Failed, |code| Reply::Exited { code });
@@ -78,6 +79,7 @@ impl Supervisor {
             | Request::Exec(_)
             | Request::Run(_)
             | Request::Attach { .. }
+            | Request::Root { .. }
             | Request::Wait { .. }
             | Request::Plan(_) => Ok(()),
         }

@@ -57,7 +57,10 @@ impl Supervisor {
     }
 
     /// The volumes of a container that are file systems of their own, mounted once for all containers of the stack.
-    async fn mounted_volumes(self: &Rc<Self>, record: &Record) -> Result<BTreeMap<String, OwnedFd>, Failure> {
+    pub(crate) async fn mounted_volumes(
+        self: &Rc<Self>,
+        record: &Record,
+    ) -> Result<BTreeMap<String, OwnedFd>, Failure> {
         let mut mounted = BTreeMap::new();
         for mount in record.mounts.iter().filter(|mount| mount.kind == "volume") {
             let failed = |e: &dyn std::fmt::Display| Failure::new(format!("volume {}: {e}", mount.source));

@@ -1,7 +1,7 @@
 //! Adding layers and images.
 
 use std::io::{BufRead, Read};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -47,7 +47,7 @@ impl Store {
         let _lease = self.lease()?;
         let root = snapshot::open(upper)?;
         let mut blob = self.inner.blobs.create()?;
-        if pack::pack(root.as_fd(), Source::Upper, &mut blob)? == 0 {
+        if pack::pack(root.as_fd(), Source::Upper, None, &mut blob)? == 0 {
             return Ok(None);
         }
         let (digest, size) = blob.store()?;
@@ -65,10 +65,44 @@ impl Store {
         Ok(Some(Layer { digest, diff_id: digest, size, media_type }))
     }
 
+    /// Makes an image of what an overlay mount on top of `image` wrote by now; the directory stays as it is.
+    ///
+    /// `config` is the new image's; each of `changes` is a line as [`Self::import`] takes it.
+    pub fn commit(
+        &self,
+        image: &Image,
+        upper: &Path,
+        mut config: ImageConfig,
+        changes: &[String],
+        tags: &[Reference],
+    ) -> Result<Image, Error> {
+        let _lease = self.lease()?;
+        for line in changes {
+            changes::apply(line, &mut config.config)?;
+        }
+        let mut blob = self.inner.blobs.create()?;
+        let count = pack::pack(snapshot::open(upper)?.as_fd(), Source::Upper, None, &mut blob)?;
+        let mut layers = image.layers.clone();
+        if count > 0 {
+            let (digest, size) = blob.store()?;
+            let media_type = super::compression::Compression::None.media_type().to_owned();
+            layers.push(Layer { digest, diff_id: digest, size, media_type });
+        }
+        if let Some(last) = config.history.last_mut() {
+            last.empty_layer = count == 0;
+        }
+        self.put_image(&config, &layers, tags)
+    }
+
     /// Writes the layer's archive of a directory as it is.
     pub fn archive_directory(&self, directory: &Path, into: impl std::io::Write) -> Result<(), Error> {
-        pack::pack(snapshot::open(directory)?.as_fd(), Source::Plain, into).map(|_| ())
+        pack(snapshot::open(directory)?.as_fd(), None, into)
     }
+}
+
+/// Writes an archive of all that is in a directory, or of `only` that member of it.
+pub fn pack(directory: BorrowedFd<'_>, only: Option<&[u8]>, into: impl std::io::Write) -> Result<(), Error> {
+    pack::pack(directory, Source::Plain, only, into).map(|_| ())
 }
 
 /// Unpacks an archive (plain, gzip or zstd) onto a directory: whiteouts remove what was there before, device nodes are left
@@ -77,11 +111,16 @@ pub fn unpack_archive(tar: impl Read + Send, into: &Path) -> Result<(), Error> {
     let root = snapshot::open(into)?;
     let listing = || format!("listing {}", into.display());
     let was_empty = super::tree::list(root.as_fd()).doing(listing)?.is_empty();
-    let unpacked = pipeline::read(tar, |_| Ok(()), |archive| unpack::unpack(archive, root.as_fd(), Form::Plain, &[]));
+    let unpacked = unpack_archive_into(tar, root.as_fd());
     if unpacked.is_err() && was_empty {
         let _ = super::tree::empty(root.as_fd());
     }
-    unpacked.map(|_| ())
+    unpacked
+}
+
+/// [`unpack_archive`] onto an open directory. If it fails, what was unpacked by then stays.
+pub fn unpack_archive_into(tar: impl Read + Send, into: BorrowedFd<'_>) -> Result<(), Error> {
+    pipeline::read(tar, |_| Ok(()), |archive| unpack::unpack(archive, into, Form::Plain, &[])).map(|_| ())
 }
 
 /// Reads an archive to its end: what is wrong with its form is found before it is stored.

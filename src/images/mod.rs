@@ -6,6 +6,7 @@
 //!   directory descriptors only; `pack` turns an overlay's upper directory into a layer.
 //! * `snapshot` keeps unpacked layers by chain id in `lib/layers`; `rootfs` mounts them, detached: the result is a
 //!   descriptor that nothing in the host's mount table shows.
+//! * `copy` copies trees by descriptors; `diff` tells what an overlay changed.
 //! * `host` is `stack/host`, the image made of this machine's own `/usr`.
 //!
 //! Many processes may use one store at once: content is written aside and renamed into place, the index changes
@@ -16,8 +17,10 @@ mod blobs;
 mod changes;
 mod compression;
 mod config;
+mod copy;
 mod copy_up;
 mod cursor;
+mod diff;
 mod digest;
 mod error;
 mod gc;
@@ -36,8 +39,10 @@ mod tar;
 mod tree;
 mod unpack;
 
-pub use add::{LayerId, unpack_archive};
+pub use add::{LayerId, pack, unpack_archive, unpack_archive_into};
 pub use config::{DiffIds, Empty, Healthcheck, History, ImageConfig, RunConfig, architecture};
+pub use copy::{Owner, Spot, copy};
+pub use diff::{Change, Changed};
 pub use digest::Digest;
 pub use error::Error;
 pub use image::{Image, Layer, Listed, Removal, Removed, Rootfs, Writable};

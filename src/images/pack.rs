@@ -26,8 +26,8 @@ pub(super) enum Source {
 /// Marks by which overlay would keep a part of a file or directory elsewhere. Our mounts never make them.
 const ELSEWHERE: [&[u8]; 2] = [b"trusted.overlay.redirect", b"trusted.overlay.metacopy"];
 
-/// Writes all that is below `root` as an archive. The number of its members.
-pub(super) fn pack(root: BorrowedFd<'_>, source: Source, into: impl Write) -> Result<u64, Error> {
+/// Writes all that is below `root` as an archive, or `only` that member with all below it. The number of members.
+pub(super) fn pack(root: BorrowedFd<'_>, source: Source, only: Option<&[u8]>, into: impl Write) -> Result<u64, Error> {
     let mut packer =
         Packer { source, here: Cursor::new(root), out: Writer::new(into), links: HashMap::new(), count: 0 };
     let fail = |path: &[Vec<u8>], e: io::Error| Error::Io {
@@ -35,10 +35,10 @@ pub(super) fn pack(root: BorrowedFd<'_>, source: Source, into: impl Write) -> Re
         source: e,
     };
 
-    let mut waiting = vec![Vec::new()];
+    let mut waiting = vec![only.unwrap_or_default().to_vec()];
     let mut path: Vec<Vec<u8>> = Vec::new();
     // Depth first with names in descending order on the stack, so that they come off ascending.
-    let mut depths = vec![0];
+    let mut depths = vec![usize::from(only.is_some())];
     while let Some(name) = waiting.pop() {
         let depth = depths.pop().unwrap_or_default();
         path.truncate(depth.max(1) - 1);

@@ -17,5 +17,6 @@ mod seccomp;
 pub mod shim;
 mod wire;
 
+pub(crate) use child::user::resolve as resolve_user;
 pub use error::{Error, LaunchError};
 pub use launch::Launch;

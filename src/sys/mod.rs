@@ -5,6 +5,7 @@ pub mod caps;
 pub mod exe;
 pub mod file;
 pub mod frame;
+pub mod mntns;
 pub mod mount;
 pub mod netns;
 pub mod path;
