@@ -117,6 +117,14 @@ pub(crate) enum Verb {
     Run(Box<verb::run::Run>),
     /// Be in front of a service's process: see what it writes, type what it reads
     Attach(verb::attach::Attach),
+    /// Copy files between containers and this machine
+    Cp(verb::cp::Cp),
+    /// Write a container's files as a tar archive
+    Export(verb::snapshot::Export),
+    /// Make an image of a container
+    Commit(verb::snapshot::Commit),
+    /// List what a container's processes changed
+    Diff(verb::snapshot::Diff),
     /// List the processes in containers
     Top(verb::top::Top),
     /// Show what containers use

@@ -10,7 +10,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
         "Control its services",
         &["create", "start", "stop", "restart", "kill", "pause", "unpause", "scale", "wait", "rm"],
     ),
-    ("Work inside", &["exec", "run", "attach", "cp", "top", "stats", "events", "port", "export", "commit"]),
+    ("Work inside", &["exec", "run", "attach", "cp", "top", "stats", "events", "port", "export", "commit", "diff"]),
     (
         "The file and its images",
         &["config", "build", "pull", "push", "images", "image", "volumes", "volume", "network"],

@@ -4,7 +4,8 @@
 //! * `project` loads the stack file or finds the project's name; each file in `verb` is one verb.
 //! * `prepare` and `builder` see to the images before `session` asks a supervisor for something and shows its events.
 //! * `process` is in front of a process in a container, whose input and outputs `streams` carries.
-//! * `attached` is `up` in the foreground; `prefix` prints log lines; `interrupt` and `terminal` are the user's side.
+//! * `attached` is `up` in the foreground; `prefix` prints log lines; `interrupt`, `terminal` and `invoker` are the
+//!   user's side.
 //! * `ui` decides where colours go; `table`, `template` and `time` shape data, `progress` shows steps.
 //! * `error` is the one place where errors become text and exit codes.
 
@@ -16,6 +17,7 @@ mod builder;
 mod error;
 mod help;
 mod interrupt;
+mod invoker;
 mod prefix;
 mod prepare;
 mod process;
@@ -72,6 +74,10 @@ fn run(cli: Cli) -> Outcome {
         Verb::Wait(verb) => block_on(verb.run(&context)),
         Verb::Exec(verb) => block_on(verb.run(&context)),
         Verb::Run(verb) => block_on(verb.run(&context)),
+        Verb::Cp(verb) => block_on(verb.run(&context)),
+        Verb::Export(verb) => block_on(verb.run(&context)),
+        Verb::Commit(verb) => block_on(verb.run(&context)),
+        Verb::Diff(verb) => verb.run(&context),
         Verb::Attach(verb) => block_on(verb.run(&context)),
         Verb::Top(verb) => verb.run(&context),
         Verb::Stats(verb) => block_on(verb.run(&context)),

@@ -1,15 +1,17 @@
 //! What must be there before a supervisor can bring a project up: images, and secrets out of the caller's environment.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use fs_err as fs;
 
 use super::builder::{self, Flags};
 use super::error::Error;
+use super::invoker::Invoker;
 use super::project::Context;
 use crate::engine::control;
 use crate::images::Store;
-use crate::spec::model::{FileObject, Service};
+use crate::spec::model::{FileObject, MountKind, Service};
 use crate::spec::{Diagnostic, Diagnostics, Kind, Loaded, select};
 
 /// Flags of `up`, `create` and `run` about images.
@@ -149,6 +151,7 @@ pub(crate) fn up(loaded: &Loaded, services: &[String], no_deps: bool) -> Result<
         return Err(Diagnostics(loaded.refusals.clone()).into());
     }
     let chosen = selected(loaded, services, no_deps)?;
+    bind_sources(loaded, &chosen)?;
     let source = &loaded.source;
     Ok(control::Up {
         project: loaded.project.clone(),
@@ -164,6 +167,24 @@ pub(crate) fn up(loaded: &Loaded, services: &[String], no_deps: bool) -> Result<
         no_deps,
         ..control::Up::default()
     })
+}
+
+/// Under sudo, makes the missing sources of bind mounts as the caller's own; else the engine makes them.
+fn bind_sources(loaded: &Loaded, services: &BTreeSet<String>) -> Result<(), Error> {
+    let invoker = Invoker::new();
+    if !invoker.sudo {
+        return Ok(());
+    }
+    let chosen = loaded.project.services.iter().filter(|(name, _)| services.contains(*name));
+    for mount in chosen.flat_map(|(_, service)| &service.volumes).filter(|mount| mount.kind == MountKind::Bind) {
+        let refused = mount.bind.as_ref().is_some_and(|bind| bind.create_host_path == Some(false));
+        if let Some(source) = mount.source.as_deref().map(Path::new).filter(|source| !refused && !source.exists()) {
+            invoker
+                .create_folders(source)
+                .map_err(|e| Error::from(e).context(format!("cannot make the bind source `{}`", source.display())))?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads `SERVICE=N` pairs; each service must be in the file and may have that many containers.

@@ -6,8 +6,12 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use super::error::Error;
 use super::progress::{FRAME, Progress};
 use super::project::Context;
+use super::select::is_up;
 use crate::engine::client::Client;
+
 use crate::engine::control::{Reply, Request};
+use crate::engine::rootfs::Root;
+use crate::engine::state::Container;
 
 /// Carries out `request`, starting a supervisor where none runs, and shows its events. `Exited` gives a code.
 pub(crate) async fn carry_out(
@@ -33,6 +37,21 @@ pub(crate) async fn open(
     Client::open(&context.paths, project, request, fds)
         .await
         .map_err(|e| Error::new(format!("cannot reach the supervisor of project `{project}`: {e}")))
+}
+
+/// A container's files: `alone`, or with all that is mounted in it.
+pub(crate) async fn root_of(context: &Context, container: &Container, alone: bool) -> Result<Root, Error> {
+    let record = &container.record;
+    if is_up(container) {
+        let root = if alone { Root::of_running_alone(container) } else { Root::of_running(container) };
+        return root.map_err(|e| Error::from(e).context(format!("cannot open the files of `{}`", record.name)));
+    }
+    let request = Request::Root { container: record.id.clone(), alone };
+    let client = open(context, &record.project, &request, &[]).await?;
+    match reply(&client).await? {
+        (Reply::Failed(failure), _) => Err(failure.into()),
+        (_, fds) => Root::received(fds).ok_or_else(|| lost(io::ErrorKind::InvalidData.into())),
+    }
 }
 
 /// The next reply, which must come.

@@ -84,6 +84,11 @@ pub enum Request {
         /// Without what is mounted below the root.
         alone: bool,
     },
+    /// Freeze a running container until the connection is closed; answered by [`Reply::Done`].
+    Hold {
+        /// Container id.
+        container: String,
+    },
     /// Follow what happens until the connection is closed.
     Events,
     /// Wait until the services' containers have ended; [`Reply::Exited`] has the last one's code.

@@ -150,6 +150,27 @@ impl Supervisor {
         }
     }
 
+    /// Answers a request to keep a container frozen: thaws it when the connection is closed.
+    pub(crate) async fn hold(self: &Rc<Self>, frames: &AsyncFrames, container: &str) -> io::Result<()> {
+        let running = self.container(container).map(|container| container.state.status == Status::Running);
+        let frozen = match (running, self.shim()) {
+            (Ok(true), Ok(shim)) => shim.freeze(container, true).await.map(|()| Some(shim)),
+            // A paused one is frozen already.
+            (Ok(false), _) => Ok(None),
+            (Err(failure), _) | (_, Err(failure)) => return reply_to(frames, &Reply::Failed(failure)).await,
+        };
+        let shim = match frozen {
+            Ok(shim) => shim,
+            Err(e) => return reply_to(frames, &Reply::Failed(Failure::new(e.to_string()))).await,
+        };
+        let told = reply_to(frames, &Reply::Done).await;
+        while let Ok(Some(_)) = frames.recv().await {}
+        if let Some(shim) = shim {
+            shim.freeze(container, false).await.map_err(io::Error::other)?;
+        }
+        told
+    }
+
     async fn open_root(self: &Rc<Self>, id: &str, alone: bool) -> Result<Vec<OwnedFd>, Failure> {
         let lock = self.container_lock(id);
         let _held = lock.lock().await;

@@ -28,6 +28,7 @@ impl Supervisor {
             Request::Run(run) => self.run_one_off(frames, *run, fds).await,
             Request::Attach { container } => self.attach(frames, &container).await,
             Request::Root { container, alone } => self.send_root(frames, &container, alone).await,
+            Request::Hold { container } => self.hold(frames, &container).await,
             Request::Wait { services } => {
                 let reply =
                     self.wait_services(&services).await.map_or_else(Reply::Failed, |code| Reply::Exited { code });
@@ -80,6 +81,7 @@ impl Supervisor {
             | Request::Run(_)
             | Request::Attach { .. }
             | Request::Root { .. }
+            | Request::Hold { .. }
             | Request::Wait { .. }
             | Request::Plan(_) => Ok(()),
         }

@@ -48,8 +48,10 @@ pub fn copy(from: Spot<'_>, to: Spot<'_>, owner: Owner) -> Result<(), Error> {
 
 /// Copies all that is in a folder into another, as [`copy`] does. The folder's own attributes are not copied.
 pub(super) fn copy_content(from: BorrowedFd<'_>, to: BorrowedFd<'_>, owner: Owner) -> Result<(), Error> {
-    let links = HashMap::new();
-    let mut copier = Copier { from: Cursor::new(from), to: Cursor::new(to), owner, links, made: BTreeSet::new() };
+    let stat = rustix::fs::fstat(to).doing(|| "looking at the target".to_owned())?;
+    let (links, target) = (HashMap::new(), (stat.st_dev, stat.st_ino));
+    let mut copier =
+        Copier { from: Cursor::new(from), to: Cursor::new(to), owner, links, made: BTreeSet::new(), target };
     let mut waiting: Vec<Vec<Vec<u8>>> = vec![Vec::new()];
     while let Some(path) = waiting.pop() {
         let copying = || format!("copying `/{}`", printable(&path.join(&b'/')));
@@ -73,6 +75,8 @@ struct Copier<'a> {
     links: HashMap<(u64, u64), Vec<Vec<u8>>>,
     /// Folders that were not there before.
     made: BTreeSet<Vec<Vec<u8>>>,
+    /// The target's device and inode: it may lie in what is copied.
+    target: (u64, u64),
 }
 
 impl Copier<'_> {
@@ -86,6 +90,9 @@ impl Copier<'_> {
             let stat = rustix::fs::statat(from.folder, &*name, AtFlags::SYMLINK_NOFOLLOW)?;
             let kind = FileType::from_raw_mode(stat.st_mode);
             let key = (stat.st_dev, stat.st_ino);
+            if key == self.target {
+                continue;
+            }
             if kind != FileType::Directory && stat.st_nlink > 1 {
                 if let Some((old, above)) = self.links.get(&key).and_then(|first| first.split_last()) {
                     let above: Vec<&[u8]> = above.iter().map(Vec::as_slice).collect();

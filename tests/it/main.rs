@@ -11,6 +11,7 @@ mod wire;
 
 mod commands;
 mod config;
+mod copy;
 mod crash;
 mod depends;
 mod errors;

@@ -3,6 +3,7 @@
 pub(crate) mod attach;
 pub(crate) mod build;
 pub(crate) mod config;
+pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod down;
 pub(crate) mod events;
@@ -16,6 +17,7 @@ pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod resources;
 pub(crate) mod run;
+pub(crate) mod snapshot;
 pub(crate) mod stats;
 pub(crate) mod top;
 pub(crate) mod up;
