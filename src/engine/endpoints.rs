@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
+use data_encoding::HEXLOWER;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
@@ -142,11 +143,11 @@ pub(crate) fn dns_key(id: &str) -> String {
 /// A container's attachments in the words of the network layer.
 fn wires(record: &Record) -> Vec<Wire> {
     let wire = |endpoint: &Endpoint| {
-        let digest = Sha256::digest(format!("{}\0{}", record.id, endpoint.network));
+        let digest = HEXLOWER.encode(&Sha256::digest(format!("{}\0{}", record.id, endpoint.network)));
         Wire {
             bridge: endpoint.bridge.clone(),
             ifname: endpoint.ifname.clone(),
-            host_ifname: digest.iter().take(6).fold("sv".to_owned(), |name, byte| format!("{name}{byte:02x}")),
+            host_ifname: format!("sv{}", &digest[..12]),
             addresses: endpoint.addresses.iter().filter_map(|text| text.parse().ok()).collect(),
             gateways: endpoint.gateway.iter().filter_map(|text| text.parse().ok()).collect(),
             mac: parse_mac(&endpoint.mac),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 
+use data_encoding::HEXLOWER;
 use fs_err as fs;
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -84,8 +85,8 @@ fn owner(project: &str, network: &str) -> String {
     if whole.len() <= LONGEST {
         return whole;
     }
-    let digest = Sha256::digest(&whole).iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-    format!("{}~{digest}", &whole[..whole.floor_char_boundary(LONGEST - 17)])
+    let digest = HEXLOWER.encode(&Sha256::digest(&whole));
+    format!("{}~{}", &whole[..whole.floor_char_boundary(LONGEST - 17)], &digest[..16])
 }
 
 /// All networks, by name.
@@ -202,19 +203,16 @@ fn pools(wanted: &model::Network) -> Result<Vec<PoolRequest>, Failure> {
 
 /// A bridge name that no other network of any root has: a hash, since names are cut at 15 bytes.
 fn bridge_name(paths: &Paths, network: &str) -> String {
-    let digest = Sha256::digest(format!("{}\0{network}", paths.instance()));
-    digest.iter().take(5).fold("st".to_owned(), |name, byte| format!("{name}{byte:02x}"))
+    let digest = HEXLOWER.encode(&Sha256::digest(format!("{}\0{network}", paths.instance())));
+    format!("st{}", &digest[..10])
 }
 
 /// 64 random hexadecimal digits.
 pub(crate) fn new_id() -> io::Result<String> {
-    use std::fmt::Write;
-    let mut bytes = [0_u8; 32];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    Ok(bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
+    let mut halves = [[0_u8; 16]; 2];
+    rustix::rand::getrandom(halves.as_flattened_mut(), rustix::rand::GetRandomFlags::empty())?;
+    let [high, low] = halves.map(u128::from_be_bytes);
+    Ok(format!("{high:032x}{low:032x}"))
 }
 
 fn failure(network: &str, error: &net::Error) -> Failure {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use super::control::Failure;
@@ -98,11 +99,7 @@ pub fn image_reference(project: &Project, name: &str, service: &Service) -> Stri
 
 /// SHA-256 of a content, in hexadecimal.
 pub(crate) fn digest(content: &[u8]) -> String {
-    use std::fmt::Write;
-    Sha256::digest(content).iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    HEXLOWER.encode(&Sha256::digest(content))
 }
 
 fn view(container: &Container) -> ContainerView {

@@ -33,15 +33,12 @@ impl Paths {
     /// A short name that tells this root from any other, for names in spaces that all roots share (control groups,
     /// bridges): empty for the system's.
     pub fn instance(&self) -> String {
-        use std::fmt::Write;
-
+        use data_encoding::HEXLOWER;
         use sha2::{Digest, Sha256};
         let Some(root) = &self.root else { return String::new() };
-        let digest = Sha256::digest(root.as_os_str().as_encoded_bytes());
-        digest.iter().take(5).fold(String::new(), |mut name, byte| {
-            let _ = write!(name, "{byte:02x}");
-            name
-        })
+        let mut name = HEXLOWER.encode(&Sha256::digest(root.as_os_str().as_encoded_bytes()));
+        name.truncate(10);
+        name
     }
 
     /// Run state of a project.

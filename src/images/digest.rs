@@ -2,6 +2,7 @@
 
 use std::{fmt, io, str::FromStr};
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
@@ -19,8 +20,7 @@ impl Digest {
 
     /// The 64 hexadecimal digits.
     pub fn hex(&self) -> String {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        self.0.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]).map(char::from).collect()
+        HEXLOWER.encode(&self.0)
     }
 
     /// The first twelve hexadecimal digits, as lists show them.
@@ -37,19 +37,8 @@ impl Digest {
 
     /// Reads 64 lower-case hexadecimal digits.
     pub(crate) fn from_hex(hex: &str) -> Option<Digest> {
-        fn nibble(c: u8) -> Option<u8> {
-            match c {
-                b'0'..=b'9' => Some(c - b'0'),
-                b'a'..=b'f' => Some(c - b'a' + 10),
-                _ => None,
-            }
-        }
-        let hex: &[u8; 64] = hex.as_bytes().try_into().ok()?;
-        let mut out = [0; 32];
-        for (byte, pair) in out.iter_mut().zip(hex.chunks_exact(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-        }
-        Some(Digest(out))
+        let bytes = HEXLOWER.decode(hex.as_bytes()).ok()?;
+        Some(Digest(bytes.try_into().ok()?))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Hashes of definitions: equal hashes mean that nothing has to be made anew.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
+use data_encoding::HEXLOWER;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -25,8 +25,5 @@ pub fn volume_hash(volume: &Volume) -> String {
 /// SHA-256 over the JSON of a value, in hexadecimal. Maps of the model are ordered, so equal values give equal bytes.
 fn of(value: &impl Serialize) -> String {
     let bytes = serde_json::to_vec(value).unwrap_or_default();
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }

@@ -1,5 +1,6 @@
 //! The hash that decides whether a container still is what its service says.
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use super::model::Service;
@@ -18,13 +19,5 @@ pub fn config_hash(service: &Service) -> String {
         deploy.replicas = None;
     }
     let json = serde_json::to_vec(&service).unwrap_or_default();
-    hex(&Sha256::digest(json))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    HEXLOWER.encode(&Sha256::digest(json))
 }

@@ -87,8 +87,5 @@ impl Shim {
 fn new_id() -> String {
     let mut bytes = [0_u8; 16];
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
-        let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
-        text
-    })
+    format!("{:032x}", u128::from_be_bytes(bytes))
 }
