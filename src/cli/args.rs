@@ -57,6 +57,9 @@ pub(crate) struct Global {
     /// Keep networks, volumes, configs and secrets that no service uses
     #[arg(long)]
     pub(crate) all_resources: bool,
+    /// Show what the verb would do, and why; change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 impl Global {
@@ -76,6 +79,7 @@ impl Global {
             progress: after.progress.or(self.progress),
             root: after.root.or(self.root),
             all_resources: self.all_resources || after.all_resources,
+            dry_run: self.dry_run || after.dry_run,
         }
     }
 }
@@ -87,6 +91,8 @@ pub(crate) enum Verb {
     Up(Box<verb::up::Up>),
     /// Stop and remove containers and networks
     Down(verb::down::Down),
+    /// Show what `up` would do, and why; change nothing
+    Plan(Box<verb::plan::Plan>),
     /// List containers
     Ps(verb::ps::Ps),
     /// Show what containers wrote
@@ -155,6 +161,27 @@ pub(crate) enum Verb {
     Image(verb::image::Image),
     /// Print the version
     Version(verb::version::Version),
+}
+
+impl Verb {
+    /// Whether a plan of what it does can be shown instead of doing it.
+    pub(crate) fn has_plan(&self) -> bool {
+        matches!(
+            self,
+            Self::Up(_)
+                | Self::Down(_)
+                | Self::Plan(_)
+                | Self::Create(_)
+                | Self::Scale(_)
+                | Self::Start(_)
+                | Self::Stop(_)
+                | Self::Restart(_)
+                | Self::Kill(_)
+                | Self::Rm(_)
+                | Self::Pause(_)
+                | Self::Unpause(_)
+        )
+    }
 }
 
 /// Parses a command line, the program's name first.

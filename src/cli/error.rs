@@ -64,6 +64,16 @@ impl Error {
         self.exit_code()
     }
 
+    /// Whether the user can agree to what was refused.
+    pub(crate) fn asks(&self) -> bool {
+        self.source.downcast_ref::<Failure>().is_some_and(|failure| failure.asks)
+    }
+
+    /// The message without decoration.
+    pub(crate) fn message(&self) -> String {
+        self.lines().join(": ")
+    }
+
     fn exit_code(&self) -> u8 {
         let failure = self.source.downcast_ref::<Failure>();
         let of_failure = failure.and_then(|failure| u8::try_from(failure.code).ok()).filter(|code| *code != 0);
@@ -81,7 +91,7 @@ impl Error {
 
     fn render(&self, ui: Ui) -> String {
         if ui.progress == ProgressMode::Json {
-            let message = [self.lines().join(": "), self.hint_text().unwrap_or_default()];
+            let message = [self.message(), self.hint_text().unwrap_or_default()];
             let message = message.join("\n");
             return format!("{}\n", serde_json::json!({"error": true, "message": message.trim_end()}));
         }

@@ -5,7 +5,7 @@ use clap::builder::StyledStr;
 
 /// Headings and the verbs below them, in reading order.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Run a stack", &["up", "down", "ps", "logs", "watch", "ls"]),
+    ("Run a stack", &["up", "down", "plan", "ps", "logs", "watch", "ls"]),
     (
         "Control its services",
         &["create", "start", "stop", "restart", "kill", "pause", "unpause", "scale", "wait", "rm"],
@@ -22,6 +22,7 @@ const EXAMPLES: &str = "\
 Examples:
   stack up                     start everything and show the logs; Ctrl-C stops it
   stack up -d --wait           start in the background, return when all is healthy
+  stack plan                   what 'up' would change, and why
   stack ps                     what runs, and on which ports
   stack logs -f web            follow one service's output
   stack exec web sh            a shell inside

@@ -55,10 +55,17 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Outcome {
+    if cli.global.dry_run && !cli.verb.has_plan() {
+        return Err(Error::new(
+            "`--dry-run` needs a verb that changes what runs: up, down, create, scale, start, stop, …",
+        )
+        .hint("leave it out"));
+    }
     let context = Context::new(cli.global)?;
     match cli.verb {
         Verb::Up(verb) => block_on(verb.run(&context)),
         Verb::Down(verb) => block_on(verb.run(&context)),
+        Verb::Plan(verb) => block_on(verb.run(&context)),
         Verb::Ps(verb) => verb.run(&context),
         Verb::Logs(verb) => block_on(verb.run(&context)),
         Verb::Ls(verb) => verb.run(&context),

@@ -59,13 +59,17 @@ pub(crate) fn selected(loaded: &Loaded, services: &[String], no_deps: bool) -> R
     Ok(select::select(&loaded.project, services, !no_deps)?)
 }
 
-/// Makes sure that the images of `services` are in the store: builds what is to be built.
+/// Makes sure that the images of `services` are in the store: builds what is to be built. With `--dry-run` the plan
+/// says what is missing.
 pub(crate) async fn images(
     context: &Context,
     loaded: &Loaded,
     services: &BTreeSet<String>,
     flags: &ImageFlags,
 ) -> Result<(), Error> {
+    if context.global.dry_run {
+        return Ok(());
+    }
     let store = Store::open(&context.paths.lib)?;
     let mut present: BTreeMap<String, bool> = BTreeMap::new();
     let mut to_build = BTreeSet::new();

@@ -82,7 +82,7 @@ impl Front {
                             return Err(failure.into());
                         }
                         Reply::Done => break 0,
-                        Reply::Accepted | Reply::Text(_) => {}
+                        Reply::Accepted | Reply::Plan(_) => {}
                     }
                 }
                 number = interrupts.next() => on_signal(&id, number),

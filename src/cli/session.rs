@@ -1,30 +1,53 @@
 //! A request to a project's supervisor, its events shown as progress.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::error::Error;
 use super::progress::{FRAME, Progress};
 use super::project::Context;
 use super::select::is_up;
+use super::terminal;
+use super::verb::plan::dry_run;
 use crate::engine::client::Client;
-
-use crate::engine::control::{Reply, Request};
+use crate::engine::control::{self, Reply, Request};
 use crate::engine::rootfs::Root;
 use crate::engine::state::Container;
 
-/// Carries out `request`, starting a supervisor where none runs, and shows its events. `Exited` gives a code.
+/// Carries out `request`, starting a supervisor where none runs, and shows its events. `Exited` gives a code. With
+/// `--dry-run` it only shows what would be done.
 pub(crate) async fn carry_out(
     context: &Context,
     project: &str,
     request: &Request,
     title: &'static str,
 ) -> Result<i32, Error> {
+    if context.global.dry_run {
+        return dry_run(context, project, request).await.map(|()| 0);
+    }
     let client = open(context, project, request, &[]).await?;
     let mut progress = Progress::new(context.ui, title);
     let result = follow(&client, &mut progress).await;
     progress.finish()?;
     result
+}
+
+/// Brings a project up by `carry`; where data would be lost, the user is asked first.
+pub(crate) async fn with_consent<T>(
+    mut up: control::Up,
+    carry: impl AsyncFn(control::Up) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let outcome = carry(up.clone()).await;
+    match outcome {
+        Err(error) if error.asks() && io::stdin().is_terminal() => {
+            if !terminal::agreed(&format!("{}\nGo on?", error.message()))? {
+                return Err(Error::new("nothing was changed"));
+            }
+            up.yes = true;
+            carry(up).await
+        }
+        other => other,
+    }
 }
 
 /// Hands `request` to the project's supervisor, starting it where none runs.
@@ -68,7 +91,7 @@ pub(crate) async fn follow(client: &Client, progress: &mut Progress) -> Result<i
                 Reply::Exited { code } => return Ok(code),
                 Reply::Done => return Ok(0),
                 Reply::Failed(failure) => return Err(failure.into()),
-                Reply::Accepted | Reply::Started { .. } | Reply::Text(_) => {}
+                Reply::Accepted | Reply::Started { .. } | Reply::Plan(_) => {}
             },
             () = frame(progress.is_live()) => progress.tick()?,
         }

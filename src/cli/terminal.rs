@@ -1,9 +1,12 @@
-//! The caller's terminal: its size, and raw mode for as long as a program in a container uses it.
+//! The caller's terminal: its size, questions to who sits there, and raw mode for as long as a program in a container
+//! uses it.
 
-use std::io;
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 
 use rustix::termios::{self, OptionalActions, Termios, Winsize};
+
+use super::error::Error;
 
 /// Columns and rows of the terminal at standard error.
 pub(crate) fn size_of_stderr() -> Option<(u16, u16)> {
@@ -53,4 +56,15 @@ impl Drop for RawMode {
         // Where the terminal is gone there is nothing to restore.
         let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
     }
+}
+
+/// Asks a question; without a terminal to answer at, that is an error.
+pub(crate) fn agreed(question: &str) -> Result<bool, Error> {
+    if !io::stdin().is_terminal() {
+        return Err(Error::new("there is no terminal to ask at").hint("agree beforehand with `-f`"));
+    }
+    write!(io::stderr(), "{question} [yN] ")?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

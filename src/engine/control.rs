@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::planner::Line;
 use crate::spec::model::Project;
 
 /// What a command asks for.
@@ -14,8 +15,8 @@ use crate::spec::model::Project;
 pub enum Request {
     /// Make what runs match the project.
     Up(Box<Up>),
-    /// What `Up` would do; answered by [`Reply::Text`].
-    Plan(Box<Up>),
+    /// What another request that changes the stack would do; answered by [`Reply::Plan`].
+    Plan(Box<Request>),
     /// Stop and remove.
     Down(Down),
     /// Start existing containers, dependencies first.
@@ -226,12 +227,27 @@ pub enum Reply {
         /// Exit code, 128+n for signal n.
         code: i32,
     },
-    /// Text to print.
-    Text(String),
+    /// What a request would do.
+    Plan(Box<Outlook>),
     /// The request is carried out.
     Done,
     /// The request failed, wholly or in part.
     Failed(Failure),
+}
+
+/// What a request would do.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Outlook {
+    /// One line per thing that happens, for people.
+    pub lines: Vec<Line>,
+    /// The same for programs: every step with its cause and the steps that it waits for.
+    pub steps: serde_json::Value,
+    /// Whether anything would change.
+    pub changes: bool,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// Why it can't be carried out.
+    pub problems: Vec<String>,
 }
 
 /// Why a request failed.
@@ -247,12 +263,15 @@ pub struct Failure {
     /// What asks for it in the stack file: keys and list indices; empty if nothing does.
     #[serde(default)]
     pub path: Vec<String>,
+    /// The user can agree to it, and then it is carried out.
+    #[serde(default)]
+    pub asks: bool,
 }
 
 impl Failure {
     /// A failure with exit code 1.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: 1, path: Vec::new() }
+        Self { message: message.into(), hint: None, code: 1, path: Vec::new(), asks: false }
     }
 
     /// Adds what to do next.

@@ -8,10 +8,10 @@ use fs_err as fs;
 use jiff::Timestamp;
 
 use super::control::Failure;
+use super::intent::Desired;
 use super::networks::new_id;
 use super::observe::image_reference;
 use super::paths::Paths;
-use super::reconcile::Desired;
 use super::record::{self, Identity, Surroundings};
 use super::state::{self, Container, Joins, MountRecord, Record, RunState, VERSION};
 use super::supervisor::{Supervisor, blocking};

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::control::Failure;
 use super::hosts::{addresses, reaches_host};
+use super::intent::Desired;
 use super::networks;
-use super::reconcile::Desired;
 use super::record::Identity;
 use super::state::{Endpoint, Record, Status};
 use super::supervisor::{Supervisor, blocking};

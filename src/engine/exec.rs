@@ -9,7 +9,7 @@ use fs_err as fs;
 use tokio::sync::oneshot;
 
 use super::control::{Exec, Failure, Reply, Run};
-use super::reconcile::Desired;
+use super::intent::Desired;
 use super::record::Identity;
 use super::serve::{reply_to, reply_with};
 use super::state::{Container, Record, Status};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, Id, JoinSet};
 
 use super::control::{self, Failure};
-use super::reconcile::Desired;
+use super::intent::Desired;
 use super::record::Identity;
 use super::state::{Health, Status};
 use super::supervisor::Supervisor;

@@ -3,7 +3,7 @@
 //! * [`paths`] says where things lie; [`state`], [`networks`] and [`volumes`] read and write them. Readers need no
 //!   running process. [`logs`] reads what containers wrote.
 //! * [`control`] is the language between a command and the supervisor; [`client`] speaks it for the command.
-//! * [`supervisor`] is the process that decides: it answers commands (`serve`), looks, plans and executes (`observe`,
+//! * [`supervisor`] is the process that decides: it answers commands (`serve`), looks, plans and executes (`intent`, `observe`,
 //!   `reconcile`, `execute`), makes, starts and stops containers (`record`,
 //!   `create`, `bundle`, `start`, `endpoints`, `ports`, `stop`, `exec`), watches
 //!   them (`health`, `restart`), opens their root file systems ([`rootfs`]) and takes over after a crash (`recover`).
@@ -19,6 +19,7 @@ mod execute;
 mod fault;
 mod health;
 mod hosts;
+mod intent;
 pub mod logs;
 pub mod networks;
 mod observe;

@@ -38,6 +38,9 @@ pub struct Network {
     pub labels: BTreeMap<String, String>,
     /// Hash of its definition.
     pub hash: String,
+    /// The definition, for saying later what changed.
+    #[serde(default)]
+    pub definition: serde_json::Value,
     /// Time of creation.
     pub created: Timestamp,
     /// Its bridge.
@@ -164,6 +167,7 @@ fn describe(paths: &Paths, host: &Host, project: &str, key: &str, wanted: &model
         key: key.to_owned(),
         labels,
         hash: planner::network_hash(wanted),
+        definition: planner::network_definition(wanted),
         created: Timestamp::now(),
         bridge: Bridge {
             name: bridge_name,

@@ -6,8 +6,8 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use super::control::Failure;
+use super::intent::Desired;
 use super::networks;
-use super::reconcile::Desired;
 use super::state::{self, Container, Health, Status};
 use super::supervisor::Supervisor;
 use super::volumes;
@@ -59,6 +59,7 @@ impl Supervisor {
                 id: network.id,
                 key: network.key,
                 hash: network.hash,
+                definition: network.definition,
                 owner: Some(network.project).filter(|owner| !owner.is_empty()),
                 users: users.remove(&network.name).unwrap_or_default(),
             };
@@ -73,7 +74,8 @@ impl Supervisor {
         let found = volumes::list(&self.paths).map_err(|e| Failure::new(e.to_string()))?;
         let ours = |v: &volumes::Volume| named.contains(&v.name) || (v.project == self.project && !v.key.is_empty());
         let view = |v: volumes::Volume| {
-            (v.name, VolumeView { hash: v.hash, owner: Some(v.project).filter(|o| !o.is_empty()) })
+            let definition = serde_json::json!({"driver_opts": v.driver_opts});
+            (v.name, VolumeView { hash: v.hash, definition, owner: Some(v.project).filter(|o| !o.is_empty()) })
         };
         Ok(found.into_iter().filter(ours).map(view).collect())
     }

@@ -1,6 +1,6 @@
 //! From what is asked for to what runs: look, plan, execute. Every command that changes a stack goes this way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,46 +8,13 @@ use std::time::Duration;
 use fs_err as fs;
 use jiff::Timestamp;
 
-use super::control::{self, Action, Failure, Kind, Source};
+use super::control::{self, Action, Failure, Kind, Request};
 use super::execute::Interrupted;
+use super::intent::{Desired, up_options};
 use super::state::{self, Container, VERSION};
 use super::supervisor::Supervisor;
 use super::volumes::Volume;
-use crate::planner::{self, Down, Plan, PlanOptions, Recreate, Up, Verb, Warning};
-use crate::spec::model::{self, Project};
-
-/// What shall be: the project, where it comes from, and the contents of its secrets and configs.
-#[derive(Debug, Default)]
-pub(crate) struct Desired {
-    pub(crate) project: Project,
-    pub(crate) source: Source,
-    /// By `secret:<key>` and `config:<key>`.
-    pub(crate) objects: BTreeMap<String, Vec<u8>>,
-}
-
-impl Desired {
-    /// What an `up` asks for.
-    pub(crate) fn from_up(up: &control::Up) -> Self {
-        let objects = up.objects.iter().map(|(key, content)| (key.clone(), content.clone())).collect();
-        Self { project: up.project.clone(), source: up.source.clone(), objects }
-    }
-
-    /// What the containers that exist were made from; for commands that have no file.
-    fn from_containers(name: &str, containers: &[Container]) -> Self {
-        let mut project = Project { name: name.to_owned(), ..Project::default() };
-        for container in containers {
-            let record = &container.record;
-            if !record.oneoff {
-                project.services.entry(record.service.clone()).or_insert_with(|| record.config.clone());
-            }
-            for endpoint in &record.endpoints {
-                let network = model::Network { name: endpoint.network.clone(), ..model::Network::default() };
-                project.networks.entry(endpoint.key.clone()).or_insert(network);
-            }
-        }
-        Self { project, ..Self::default() }
-    }
-}
+use crate::planner::{self, Plan, PlanOptions, Verb};
 
 impl Supervisor {
     /// Makes what runs match the project.
@@ -57,8 +24,10 @@ impl Supervisor {
         let options = up_options(&up);
         let plan = self.plan(&desired, &options)?;
         if plan.is_destructive() && !up.yes {
-            let text = planner::render(&self.project, &plan).join("\n");
-            return Err(Failure::new(format!("this would lose data:\n{text}")).hint("agree to it with `-y`"));
+            let lines = planner::render(&self.project, &plan).into_iter().filter(|line| line.destructive);
+            let lines: Vec<String> = lines.map(|line| format!("{}: {}", line.text, line.cause)).collect();
+            let failure = Failure::new(format!("this would lose data:\n{}", lines.join("\n")));
+            return Err(Failure { asks: true, ..failure.hint("agree to it with `-y`; `stack plan` shows all of it") });
         }
         self.tell_unchanged(&desired, &plan);
         self.reserve_for(&desired, &plan).await?;
@@ -81,11 +50,6 @@ impl Supervisor {
         };
         self.reserved.borrow_mut().clear();
         result
-    }
-
-    /// What `up` would do, for people.
-    pub(crate) fn explain(&self, up: &control::Up) -> Result<String, Failure> {
-        Ok(planner::render(&self.project, &self.plan(&Desired::from_up(up), &up_options(up))?).join("\n"))
     }
 
     /// Brings up what a one-off container of `service` depends on, and its networks and volumes.
@@ -134,42 +98,28 @@ impl Supervisor {
     }
 
     /// Stops and removes.
-    pub(crate) async fn down(self: &Rc<Self>, down: control::Down) -> Result<(), Failure> {
+    pub(crate) async fn down(self: &Rc<Self>, down: &control::Down) -> Result<(), Failure> {
         self.turn.interrupt.send_replace(());
         let _turn = self.turn.lock.lock().await;
-        let mut desired = Desired::from_containers(&self.project, &self.containers());
-        if let Some(project) = down.project {
-            let known = std::mem::replace(&mut desired.project, *project);
-            for (key, network) in known.networks {
-                desired.project.networks.entry(key).or_insert(network);
-            }
-        } else {
-            self.add_recorded_resources(&mut desired.project)?;
-        }
-        let verb = Verb::Down(Down { volumes: down.volumes, remove_orphans: down.remove_orphans, images: None });
-        let timeout = down.timeout.map(Duration::from_secs);
-        let services = down.services.into_iter().collect();
-        let options = PlanOptions { verb, services, timeout, ..PlanOptions::default() };
+        let (desired, options) = self.down_intent(down)?;
         self.carry(desired, &options).await?;
         if self.containers().is_empty() { self.forget_desired() } else { Ok(()) }
     }
 
-    /// Without a file, what this project made is known from the records.
-    fn add_recorded_resources(&self, project: &mut Project) -> Result<(), Failure> {
-        let failed = |e: std::io::Error| Failure::new(e.to_string());
-        for network in super::networks::list(&self.paths).map_err(failed)? {
-            if network.project == self.project {
-                let model = model::Network { name: network.name, ..model::Network::default() };
-                project.networks.entry(network.key).or_insert(model);
-            }
+    /// Stops, restarts, signals, removes, freezes or thaws what exists.
+    pub(crate) async fn change_existing(self: &Rc<Self>, request: &Request) -> Result<(), Failure> {
+        if matches!(request, Request::Stop { .. }) {
+            self.turn.interrupt.send_replace(());
         }
-        for volume in super::volumes::list(&self.paths).map_err(failed)? {
-            if volume.project == self.project && !volume.key.is_empty() {
-                let model = model::Volume { name: volume.name, ..model::Volume::default() };
-                project.volumes.entry(volume.key).or_insert(model);
-            }
+        // A signal is sent at once, whatever another command is doing.
+        let _turn = match request {
+            Request::Kill { .. } => None,
+            _ => Some(self.turn.lock.lock().await),
+        };
+        match self.intent(request)? {
+            Some((desired, options)) => self.carry(desired, &options).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Starts what exists.
@@ -180,7 +130,8 @@ impl Supervisor {
         wait_timeout: Option<u64>,
     ) -> Result<(), Failure> {
         let _turn = self.turn.lock.lock().await;
-        self.verb(Verb::Start, services, None).await?;
+        let (desired, options) = self.verb(Verb::Start, services, None);
+        self.carry(desired, &options).await?;
         if !wait {
             return Ok(());
         }
@@ -197,50 +148,6 @@ impl Supervisor {
                 Err(Failure::new(format!("the services are not ready after {limit} s: {}", self.unready())))
             }),
         }
-    }
-
-    /// Stops what runs.
-    pub(crate) async fn stop_services(
-        self: &Rc<Self>,
-        services: &[String],
-        timeout: Option<u64>,
-    ) -> Result<(), Failure> {
-        self.turn.interrupt.send_replace(());
-        let _turn = self.turn.lock.lock().await;
-        self.verb(Verb::Stop, services, timeout).await
-    }
-
-    /// Stops and starts.
-    pub(crate) async fn restart_services(
-        self: &Rc<Self>,
-        services: &[String],
-        timeout: Option<u64>,
-        no_deps: bool,
-    ) -> Result<(), Failure> {
-        let _turn = self.turn.lock.lock().await;
-        self.verb(Verb::Restart { no_deps }, services, timeout).await
-    }
-
-    /// Sends a signal: at once, whatever another command is doing.
-    pub(crate) async fn kill_services(self: &Rc<Self>, services: &[String], signal: &str) -> Result<(), Failure> {
-        self.verb(Verb::Kill { signal: signal.to_owned(), remove_orphans: false }, services, None).await
-    }
-
-    /// Removes containers that do not run.
-    pub(crate) async fn remove_services(
-        self: &Rc<Self>,
-        services: &[String],
-        stop: bool,
-        volumes: bool,
-    ) -> Result<(), Failure> {
-        let _turn = self.turn.lock.lock().await;
-        self.verb(Verb::Remove { stop, volumes }, services, None).await
-    }
-
-    /// Freezes or thaws.
-    pub(crate) async fn pause_services(self: &Rc<Self>, services: &[String], thaw: bool) -> Result<(), Failure> {
-        let _turn = self.turn.lock.lock().await;
-        self.verb(if thaw { Verb::Unpause } else { Verb::Pause }, services, None).await
     }
 
     /// Waits for the end of services' containers; the last one's exit code.
@@ -263,13 +170,6 @@ impl Supervisor {
         self.containers().into_iter().filter(named).map(|container| container.record.id.clone()).collect()
     }
 
-    async fn verb(self: &Rc<Self>, verb: Verb, services: &[String], timeout: Option<u64>) -> Result<(), Failure> {
-        let desired = Desired::from_containers(&self.project, &self.containers());
-        let timeout = timeout.map(Duration::from_secs);
-        let services = services.iter().cloned().collect();
-        self.carry(desired, &PlanOptions { verb, services, timeout, ..PlanOptions::default() }).await
-    }
-
     async fn carry(self: &Rc<Self>, desired: Desired, options: &PlanOptions) -> Result<(), Failure> {
         let plan = self.plan(&desired, options)?;
         self.execute(&plan, &Arc::new(desired)).await
@@ -279,7 +179,7 @@ impl Supervisor {
         let observed = self.observe(desired, matches!(options.verb, Verb::Up(_)))?;
         let plan = planner::plan(&desired.project, &observed, options);
         for warning in &plan.warnings {
-            self.report(Kind::Container, "", "", "", Action::Warning { message: words(warning) });
+            self.report(Kind::Container, "", "", "", Action::Warning { message: warning.to_string() });
         }
         if plan.problems.is_empty() {
             return Ok(plan);
@@ -374,57 +274,6 @@ impl Supervisor {
             }
         }
         waiting.join(", ")
-    }
-}
-
-fn up_options(up: &control::Up) -> PlanOptions {
-    let recreate = match (up.force_recreate, up.no_recreate) {
-        (true, _) => Recreate::Force,
-        (_, true) => Recreate::Never,
-        _ => Recreate::Diverged,
-    };
-    let verb = Verb::Up(Up {
-        recreate,
-        recreate_dependencies: if up.always_recreate_deps {
-            Recreate::Force
-        } else if up.no_recreate {
-            Recreate::Never
-        } else {
-            Recreate::Diverged
-        },
-        no_deps: up.no_deps,
-        renew_anonymous_volumes: up.renew_anon_volumes,
-        no_start: up.no_start,
-        remove_orphans: up.remove_orphans,
-        ignore_orphans: up.ignore_orphans,
-        scale: up.scale.clone(),
-        keep_volumes: false,
-        wait: up.wait,
-    });
-    PlanOptions {
-        verb,
-        services: up.services.iter().cloned().collect(),
-        disabled: up.disabled.iter().cloned().collect(),
-        timeout: up.timeout.map(Duration::from_secs),
-    }
-}
-
-fn words(warning: &Warning) -> String {
-    match warning {
-        Warning::Orphans { containers } => format!(
-            "found containers of services that the file does not have: {}; remove them with --remove-orphans",
-            containers.join(", ")
-        ),
-        Warning::ForeignNetwork { name } => {
-            format!("network {name} was not made by this project; say `external: true` to use it without this warning")
-        }
-        Warning::ForeignVolume { name } => {
-            format!("volume {name} was not made by this project; say `external: true` to use it without this warning")
-        }
-        Warning::NetworkInUse { name, containers } => {
-            format!("network {name} stays: it is in use by {}", containers.join(", "))
-        }
-        Warning::KeptAsIs { name } => format!("the definition of {name} changed, and it is kept as it is"),
     }
 }
 

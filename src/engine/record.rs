@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::control::Failure;
+use super::intent::Desired;
 use super::observe::digest;
-use super::reconcile::Desired;
 use super::state::{Endpoint, Joins, MountRecord, Record, VERSION};
 use crate::images::{self, Image};
 use crate::planner;

@@ -34,8 +34,8 @@ impl Supervisor {
                     self.wait_services(&services).await.map_or_else(Reply::Failed, |code| Reply::Exited { code });
                 reply_to(frames, &reply).await
             }
-            Request::Plan(up) => {
-                let reply = self.explain(&up).map_or_else(Reply::Failed, Reply::Text);
+            Request::Plan(request) => {
+                let reply = self.explain(&request).map_or_else(Reply::Failed, |outlook| Reply::Plan(Box::new(outlook)));
                 reply_to(frames, &reply).await
             }
             verb => self.carry_out(frames, verb).await,
@@ -69,13 +69,13 @@ impl Supervisor {
     async fn dispatch(self: &Rc<Self>, request: Request) -> Result<(), Failure> {
         match request {
             Request::Up(up) => self.up(*up).await,
-            Request::Down(down) => self.down(down).await,
+            Request::Down(down) => self.down(&down).await,
             Request::Start { services, wait, wait_timeout } => self.start_services(&services, wait, wait_timeout).await,
-            Request::Stop { services, timeout } => self.stop_services(&services, timeout).await,
-            Request::Restart { services, timeout, no_deps } => self.restart_services(&services, timeout, no_deps).await,
-            Request::Kill { services, signal } => self.kill_services(&services, &signal).await,
-            Request::Remove { services, stop, volumes } => self.remove_services(&services, stop, volumes).await,
-            Request::Pause { services, thaw } => self.pause_services(&services, thaw).await,
+            Request::Stop { .. }
+            | Request::Restart { .. }
+            | Request::Kill { .. }
+            | Request::Remove { .. }
+            | Request::Pause { .. } => self.change_existing(&request).await,
             Request::Events
             | Request::Exec(_)
             | Request::Run(_)

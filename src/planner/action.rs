@@ -183,11 +183,15 @@ pub enum Cause {
     Network {
         /// Real name of the network.
         name: String,
+        /// The network itself is made anew.
+        replaced: bool,
     },
     /// It doesn't have a volume that it should have.
     Volume {
         /// Real name of the volume.
         name: String,
+        /// The volume itself is made anew.
+        replaced: bool,
     },
     /// A service it depends on is made anew or restarted.
     Dependency {

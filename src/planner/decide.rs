@@ -207,7 +207,7 @@ impl<'a, 'f> Desired<'a, 'f> {
             let replaced = matches!(self.fates.networks.get(key), Some(Fate::Create | Fate::Replace));
             let current = self.observed.networks.get(&name).map(|network| &network.id);
             let attached = current.is_some() && container.networks.get(&name) == current;
-            (replaced || !attached && current.is_some()).then_some(Cause::Network { name })
+            (replaced || !attached && current.is_some()).then_some(Cause::Network { name, replaced })
         })
     }
 
@@ -216,7 +216,7 @@ impl<'a, 'f> Desired<'a, 'f> {
             let name = volume_name(self.project, key);
             let replaced = matches!(self.fates.volumes.get(key), Some(Fate::Create | Fate::Replace));
             let mounted = container.volumes.get(target).is_some_and(|volume| volume.name == name);
-            (replaced || !mounted).then_some(Cause::Volume { name })
+            (replaced || !mounted).then_some(Cause::Volume { name, replaced })
         })
     }
 

@@ -23,7 +23,8 @@ pub(super) fn changes(old: &Service, new: &Service) -> Vec<Change> {
     between(&value(old), &value(new))
 }
 
-fn between(old: &Value, new: &Value) -> Vec<Change> {
+/// Compares two definitions.
+pub(super) fn between(old: &Value, new: &Value) -> Vec<Change> {
     let (Value::Object(old), Value::Object(new)) = (old, new) else { return Vec::new() };
     let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();
     keys.sort_unstable();

@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use super::action::{Action, Cause, Goal, Reference, Replaced};
 use super::builder::{Builder, join, reference};
 use super::decide::{network_keys, volume_mounts};
+use super::diff::between;
 use super::fates::{Fate, mounts};
 use super::observed::{ContainerView, Health, State};
 use super::plan::{Plan, Problem, StepId};
 use super::up::Decided;
-use super::{graph, network_name, volume_name};
+use super::{graph, network_definition, network_name, volume_definition, volume_name};
 use crate::spec::model::Condition;
 
 /// Key of a step that waits: service, goal, required.
@@ -191,7 +194,7 @@ impl<'a, 'd> Layout<'a, 'd> {
                 Fate::Create => self.builder.step(Action::CreateNetwork { key: key.clone(), name }, Cause::Missing),
                 Fate::Repair => self.builder.step(Action::RepairNetwork { key: key.clone(), name }, Cause::Drift),
                 Fate::Replace => {
-                    let cause = Cause::Config { changes: Vec::new() };
+                    let cause = self.network_change(key, &name);
                     let removal = self.builder.step(Action::RemoveNetwork { name: name.clone() }, cause.clone());
                     self.after_removals(removal, |container| container.networks.contains_key(&name));
                     let creation =
@@ -211,7 +214,7 @@ impl<'a, 'd> Layout<'a, 'd> {
                 Fate::Keep | Fate::Repair => continue,
                 Fate::Create => self.builder.step(Action::CreateVolume { key: key.clone(), name }, Cause::Missing),
                 Fate::Replace => {
-                    let cause = Cause::Config { changes: Vec::new() };
+                    let cause = self.volume_change(key, &name);
                     let removal = self.builder.destructive(Action::RemoveVolume { name: name.clone() }, cause.clone());
                     self.after_removals(removal, |container| mounts(container, &name));
                     let creation =
@@ -222,6 +225,18 @@ impl<'a, 'd> Layout<'a, 'd> {
             };
             self.volumes.insert(key, id);
         }
+    }
+
+    fn network_change(&self, key: &str, name: &str) -> Cause {
+        let old = self.builder.observed.networks.get(name).map_or(&Value::Null, |network| &network.definition);
+        let changes = between(old, &network_definition(&self.builder.project.networks[key]));
+        Cause::Config { changes }
+    }
+
+    fn volume_change(&self, key: &str, name: &str) -> Cause {
+        let old = self.builder.observed.volumes.get(name).map_or(&Value::Null, |volume| &volume.definition);
+        let changes = between(old, &volume_definition(&self.builder.project.volumes[key]));
+        Cause::Config { changes }
     }
 
     /// Orders a step after the removal of those observed containers that `uses` picks.

@@ -36,11 +36,11 @@ mod samples;
 
 pub use action::{Action, Cause, Goal, Reference, Replaced, Step};
 pub use diff::Change;
-pub use hash::{network_hash, volume_hash};
+pub use hash::{network_definition, network_hash, volume_definition, volume_hash};
 pub use names::{container_name, network_name, volume_name};
 pub use observed::{ContainerView, Health, MountedVolume, NetworkView, Observed, State, VolumeView};
 pub use options::{Down, Images, PlanOptions, Recreate, Up, Verb};
 pub use plan::{Plan, Problem, StepId, Warning, plan};
-pub use render::render;
+pub use render::{Line, render};
 pub use schedule::Schedule;
 pub use simulate::{apply, simulate};

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::spec::model::Service;
 
@@ -123,6 +124,8 @@ pub struct NetworkView {
     pub key: String,
     /// [`network_hash`](super::network_hash) of the definition it was made from.
     pub hash: String,
+    /// [`network_definition`](super::network_definition) of that: the ground for naming what changed. Null = unknown.
+    pub definition: Value,
     /// Project that made it; `None` = nobody known.
     pub owner: Option<String>,
     /// Its bridge exists. `false` is drift: the records are there, the kernel's object isn't.
@@ -136,6 +139,8 @@ pub struct NetworkView {
 pub struct VolumeView {
     /// [`volume_hash`](super::volume_hash) of the definition it was made from.
     pub hash: String,
+    /// [`volume_definition`](super::volume_definition) of that: the ground for naming what changed. Null = unknown.
+    pub definition: Value,
     /// Project that made it; `None` = nobody known.
     pub owner: Option<String>,
 }

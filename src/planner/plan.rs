@@ -6,7 +6,7 @@ use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 
-use super::action::Step;
+use super::action::{Action, Step};
 use super::options::{PlanOptions, Verb};
 use super::{Observed, down, lifecycle, up};
 use crate::spec::model::Project;
@@ -81,25 +81,32 @@ pub enum Problem {
 }
 
 /// Something the user should know though it doesn't stop the plan.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, thiserror::Error)]
 #[serde(tag = "warning", rename_all = "snake_case")]
 pub enum Warning {
     /// Containers of services that the file doesn't have.
+    #[error(
+        "found containers of services that the file does not have: {}; remove them with --remove-orphans",
+        containers.join(", ")
+    )]
     Orphans {
         /// Their names.
         containers: Vec<String>,
     },
     /// A network of that name exists and isn't this project's; it is used as it is.
+    #[error("network {name} was not made by this project; say `external: true` to use it without this warning")]
     ForeignNetwork {
         /// Its real name.
         name: String,
     },
     /// A volume of that name exists and isn't this project's; it is used as it is.
+    #[error("volume {name} was not made by this project; say `external: true` to use it without this warning")]
     ForeignVolume {
         /// Its real name.
         name: String,
     },
     /// A network stays because containers are still attached to it.
+    #[error("network {name} stays: it is in use by {}", containers.join(", "))]
     NetworkInUse {
         /// Its real name.
         name: String,
@@ -107,6 +114,7 @@ pub enum Warning {
         containers: Vec<String>,
     },
     /// A volume's or network's definition changed, and it stays as it is on request.
+    #[error("the definition of {name} changed, and it is kept as it is")]
     KeptAsIs {
         /// Its real name.
         name: String,
@@ -157,6 +165,11 @@ impl Plan {
     /// The steps that wait for this one.
     pub fn after(&self, id: StepId) -> impl Iterator<Item = StepId> + '_ {
         self.graph.neighbors_directed(id, Direction::Outgoing)
+    }
+
+    /// Whether carrying it out would change anything: to wait changes nothing.
+    pub fn changes(&self) -> bool {
+        self.graph.node_weights().any(|step| !matches!(step.action, Action::WaitFor { .. }))
     }
 
     /// Whether some step may lose data that nothing can bring back.

@@ -2,13 +2,29 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::action::{Action, Cause, Goal, Step};
 use super::observed::State;
 use super::plan::Plan;
 
+/// One thing that happens, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// What, e.g. `~ recreate api-1`.
+    pub text: String,
+    /// Why, e.g. `environment LOG_LEVEL: info → debug`; may be empty.
+    pub cause: String,
+    /// Data may be lost that nothing can bring back.
+    pub destructive: bool,
+}
+
+/// Longest value that is shown whole, in characters.
+const LONGEST: usize = 60;
+
 /// One line per thing that happens, e.g. `~ recreate api-1   environment LOG_LEVEL: info → debug`. Steps that are parts
 /// of one recreation or restart share a line, and containers show without the project's name.
-pub fn render(project: &str, plan: &Plan) -> Vec<String> {
+pub fn render(project: &str, plan: &Plan) -> Vec<Line> {
     let steps = plan.steps();
     let replaced: BTreeSet<&str> = steps
         .iter()
@@ -43,18 +59,14 @@ pub fn render(project: &str, plan: &Plan) -> Vec<String> {
             _ => true,
         }
     });
-    let lines: Vec<(String, String)> = shown
+    shown
         .map(|(_, step)| {
             let id = step.action.container().and_then(|container| container.id.as_deref());
             let restarted =
                 matches!(step.action, Action::StartContainer { .. }) && id.is_some_and(|id| stopped.contains(id));
-            (head(project, step, restarted), cause(&step.cause))
+            let (text, cause) = (head(project, step, restarted), cause(&step.cause));
+            Line { text, cause, destructive: step.destructive }
         })
-        .collect();
-    let width = lines.iter().map(|(head, _)| head.chars().count()).max().unwrap_or(0);
-    lines
-        .into_iter()
-        .map(|(head, cause)| if cause.is_empty() { head } else { format!("{head:width$}   {cause}") })
         .collect()
 }
 
@@ -107,7 +119,7 @@ fn cause(cause: &Cause) -> String {
         Cause::Scale { from, to } => format!("scale: {from} → {to}"),
         Cause::Config { changes } if changes.is_empty() => "definition changed".into(),
         Cause::Config { changes } => {
-            let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "(unset)".into());
+            let value = |value: &Option<String>| value.as_deref().map_or_else(|| "(unset)".into(), shortened);
             let each = changes.iter();
             let texts: Vec<String> = each
                 .map(|change| format!("{}: {} → {}", change.path, value(&change.from), value(&change.to)))
@@ -116,14 +128,26 @@ fn cause(cause: &Cause) -> String {
         }
         Cause::Image { from, to } => format!("image: {} → {}", short_id(from), short_id(to)),
         Cause::File { name } => format!("content of {} changed", name.replace(':', " ")),
-        Cause::Network { name } => format!("network {name} is new to it"),
-        Cause::Volume { name } => format!("volume {name} is new to it"),
+        Cause::Network { name, replaced } => format!("network {name} {}", anew(*replaced)),
+        Cause::Volume { name, replaced } => format!("volume {name} {}", anew(*replaced)),
         Cause::Dependency { service } => format!("{service} is made anew or restarted"),
         Cause::Forced => "--force-recreate".into(),
         Cause::Dead => "it is broken".into(),
         Cause::Orphan => "the file has no such service".into(),
         Cause::Duplicate => "another container has its number".into(),
         Cause::Drift => "it vanished from the kernel".into(),
+    }
+}
+
+fn anew(replaced: bool) -> &'static str {
+    if replaced { "is made anew" } else { "is new to it" }
+}
+
+/// A value that would bury the rest of its line loses its end.
+fn shortened(value: &str) -> String {
+    match value.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
     }
 }
 

@@ -161,7 +161,9 @@ pub(super) fn observed(project: Project) -> impl Strategy<Value = (Project, Obse
                 }
                 let hash = if *kind == 1 { "old".into() } else { volume_hash(definition) };
                 let owner = (!definition.external && *kind != 2).then(|| PROJECT.to_owned());
-                observed.volumes.insert(format!("{PROJECT}_v{index}"), VolumeView { hash, owner });
+                observed
+                    .volumes
+                    .insert(format!("{PROJECT}_v{index}"), VolumeView { hash, owner, ..VolumeView::default() });
             }
             observed.images = project.services.keys().map(|name| (name.clone(), Some("new".to_owned()))).collect();
             observed.files = BTreeMap::from([("secret:token".to_owned(), "digest".to_owned())]);

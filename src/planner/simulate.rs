@@ -5,7 +5,7 @@ use super::decide::{First, network_keys, volume_mounts};
 use super::fates::Fates;
 use super::observed::{ContainerView, Health, MountedVolume, NetworkView, Observed, State, VolumeView};
 use super::plan::Plan;
-use super::{graph, network_hash, network_name, volume_hash, volume_name};
+use super::{graph, network_definition, network_hash, network_name, volume_definition, volume_hash, volume_name};
 use crate::spec::hash::config_hash;
 use crate::spec::model::Project;
 
@@ -35,7 +35,11 @@ pub fn apply(project: &Project, state: &mut Observed, action: &Action) {
         }
         Action::CreateVolume { key, name } => {
             let Some(volume) = project.volumes.get(key) else { return };
-            let made = VolumeView { hash: volume_hash(volume), owner: Some(project.name.clone()) };
+            let made = VolumeView {
+                hash: volume_hash(volume),
+                definition: volume_definition(volume),
+                owner: Some(project.name.clone()),
+            };
             state.volumes.entry(name.clone()).or_insert(made);
         }
         Action::RemoveVolume { name } => {
@@ -92,6 +96,7 @@ fn create_network(project: &Project, state: &mut Observed, key: &str, name: &str
         id,
         key: key.to_owned(),
         hash: network_hash(network),
+        definition: network_definition(network),
         owner: Some(project.name.clone()),
         present: true,
         ..NetworkView::default()

@@ -105,3 +105,45 @@ services:
     assert_eq!(sandbox.field("db", "State"), "running");
     assert_eq!(sandbox.field("other", "State"), "");
 }
+
+#[test]
+fn a_plan_says_what_up_would_do_and_why() {
+    let sandbox = Sandbox::with(FILE);
+    let plan = sandbox.stack("plan --detailed-exitcode").code(2);
+    assert!(plan.out.contains("+ create web-1"), "{plan}");
+    assert_eq!(sandbox.ps().len(), 0);
+    sandbox.stack("up -d").ok();
+    assert_eq!(sandbox.stack("plan --detailed-exitcode").ok().out, "");
+    let web = sandbox.ids("web");
+    let plan = sandbox.stack_env(&[("V", "2")], "plan --detailed-exitcode").code(2);
+    assert_eq!(plan.out, "~ recreate web-1   environment V: 1 → 2\n");
+    let dry = sandbox.stack_env(&[("V", "2")], "up --dry-run").ok();
+    assert_eq!(dry.out, plan.out);
+    let json = sandbox.stack_env(&[("V", "2")], "plan --format json").ok().out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["steps"][0]["cause"]["changes"][0]["path"], "environment V");
+    let down = sandbox.stack("down --dry-run").ok().out;
+    assert!(down.contains("- remove web-1") && down.contains("- remove network"), "{down}");
+    assert_eq!(sandbox.ids("web"), web);
+    sandbox.stack("logs --dry-run").fails(&["--dry-run"]);
+}
+
+#[test]
+fn data_is_lost_only_with_consent() {
+    let sandbox = Sandbox::with(
+        r#"
+services: { db: { image: stack/host, init: true, command: ["sleep", "infinity"], volumes: ["data:/data"] } }
+volumes: { data: { driver_opts: { x: "${X:-1}" } } }
+"#,
+    );
+    sandbox.stack("up -d").ok();
+    sandbox.inside("db", "echo kept > /data/file");
+    let id = sandbox.ids("db");
+    let plan = sandbox.stack_env(&[("X", "2")], "plan").ok().out;
+    assert!(plan.contains("_data and its data   driver_opts x: 1 → 2"), "{plan}");
+    sandbox.stack_env(&[("X", "2")], "up -d").fails(&["would lose data", "_data", "-y"]);
+    assert_eq!(sandbox.ids("db"), id);
+    assert_eq!(sandbox.inside("db", "cat /data/file"), "kept");
+    sandbox.stack_env(&[("X", "2")], "up -d -y").ok();
+    assert_eq!(sandbox.inside("db", "ls /data"), "");
+}

@@ -5,8 +5,8 @@ use clap::Args;
 use crate::cli::error::Outcome;
 use crate::cli::prepare::{self, ImageFlags};
 use crate::cli::project::{Context, require_kernel, require_root};
-use crate::cli::session::carry_out;
-use crate::engine::control::Request;
+use crate::cli::session::{carry_out, with_consent};
+use crate::engine::control::{self, Request};
 
 /// Create containers without starting them.
 #[derive(Debug, Args)]
@@ -32,6 +32,9 @@ pub(crate) struct Scale {
     /// Leave what the services depend on alone
     #[arg(long)]
     no_deps: bool,
+    /// Agree to changes that lose data
+    #[arg(short, long)]
+    yes: bool,
 }
 
 impl Create {
@@ -46,7 +49,7 @@ impl Create {
         prepare::images(context, &loaded, &chosen, &self.images).await?;
         up.no_start = true;
         up.yes = self.yes;
-        carry_out(context, &loaded.project.name, &Request::Up(Box::new(up)), "create").await.map(|_| 0)
+        bring_up(context, &loaded.project.name, up, "create").await
     }
 }
 
@@ -62,6 +65,12 @@ impl Scale {
         up.scale = scale;
         let chosen = prepare::selected(&loaded, &names, self.no_deps)?;
         prepare::images(context, &loaded, &chosen, &ImageFlags::default()).await?;
-        carry_out(context, &loaded.project.name, &Request::Up(Box::new(up)), "scale").await.map(|_| 0)
+        up.yes = self.yes;
+        bring_up(context, &loaded.project.name, up, "scale").await
     }
+}
+
+async fn bring_up(context: &Context, project: &str, up: control::Up, verb: &'static str) -> Outcome {
+    let carried = async |up| carry_out(context, project, &Request::Up(Box::new(up)), verb).await;
+    with_consent(up, carried).await.map(|_| 0)
 }

@@ -52,7 +52,7 @@ impl Down {
             timeout: self.timeout,
         });
         carry_out(context, &target.name, &request, "down").await?;
-        if let Some(which) = self.rmi {
+        if let Some(which) = self.rmi.filter(|_| !context.global.dry_run) {
             self.remove_images(context, &target, &containers, which)?;
         }
         Ok(0)

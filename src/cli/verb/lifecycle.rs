@@ -1,6 +1,6 @@
 //! `start`, `stop`, `restart`, `kill`, `pause`, `unpause` and `rm`: one request to the supervisor each.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 
 use clap::Args;
 
@@ -8,6 +8,7 @@ use crate::cli::error::{Error, Outcome};
 use crate::cli::project::{Context, Target};
 use crate::cli::select::{is_up, of_services};
 use crate::cli::session::carry_out;
+use crate::cli::terminal::agreed;
 use crate::engine::control::Request;
 use crate::engine::state::Container;
 
@@ -189,21 +190,13 @@ impl Rm {
             return Ok(0);
         }
         let names: Vec<&str> = going.iter().map(|container| container.record.name.as_str()).collect();
-        if !self.force && !agreed(&format!("Going to remove {}. Are you sure?", names.join(", ")))? {
+        if !self.force
+            && !context.global.dry_run
+            && !agreed(&format!("Going to remove {}. Are you sure?", names.join(", ")))?
+        {
             return Ok(0);
         }
         let (services, stop, volumes) = (self.services.clone(), self.stop, self.volumes);
         carry_out(context, &target.name, &Request::Remove { services, stop, volumes }, "rm").await.map(|_| 0)
     }
-}
-
-/// Asks a question; without a terminal to answer at, the answer is no.
-fn agreed(question: &str) -> Result<bool, Error> {
-    if !io::stdin().is_terminal() {
-        return Err(Error::new("there is no terminal to ask at").hint("agree beforehand with `-f`"));
-    }
-    write!(io::stderr(), "{question} [yN] ")?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

@@ -13,6 +13,7 @@ pub(crate) mod images;
 pub(crate) mod lifecycle;
 pub(crate) mod logs;
 pub(crate) mod ls;
+pub(crate) mod plan;
 pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod resources;

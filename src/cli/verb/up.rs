@@ -7,7 +7,7 @@ use crate::cli::error::{Error, Outcome};
 use crate::cli::prefix::Look;
 use crate::cli::prepare::{self, ImageFlags};
 use crate::cli::project::{Context, require_kernel, require_root};
-use crate::cli::session::carry_out;
+use crate::cli::session::{carry_out, with_consent};
 use crate::engine::control::{self, Request};
 
 /// Create and start what the stack file says; change only what differs.
@@ -125,8 +125,9 @@ impl Up {
         up.wait_timeout = self.wait_timeout;
         up.yes = self.yes;
         let project = loaded.project.name.clone();
-        if self.detach || self.no_start || up.wait {
-            let done = carry_out(context, &project, &Request::Up(Box::new(up)), "up").await;
+        if self.detach || self.no_start || up.wait || context.global.dry_run {
+            let carried = async |up| carry_out(context, &project, &Request::Up(Box::new(up)), "up").await;
+            let done = with_consent(up, carried).await;
             return done.map(|_| 0).map_err(|error| error.located(&loaded.origin));
         }
         let shows = |name: &String| {
@@ -147,7 +148,7 @@ impl Up {
             look: Look { colour: !fore.no_color, prefix: !fore.no_log_prefix, timestamps: fore.timestamps },
             chosen,
         };
-        attached.run(up).await.map_err(|error| error.located(&loaded.origin))
+        with_consent(up, async |up| attached.run(up).await).await.map_err(|error| error.located(&loaded.origin))
     }
 }
 
