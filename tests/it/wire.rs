@@ -13,12 +13,28 @@ pub(crate) fn greeting(address: &str) -> Option<String> {
 
 /// The body of a good HTTP answer.
 pub(crate) fn http(address: &str, path: &str) -> Option<String> {
+    ask(address, &format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n"))
+}
+
+/// The body of a good HTTP answer to a form that was sent.
+pub(crate) fn post(address: &str, path: &str, form: &str) -> Option<String> {
+    let length = form.len();
+    let kind = "application/x-www-form-urlencoded";
+    ask(
+        address,
+        &format!(
+            "POST {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{form}"
+        ),
+    )
+}
+
+fn ask(address: &str, request: &str) -> Option<String> {
     let mut stream = connect(address)?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
-    head.lines().next()?.contains(" 200 ").then(|| body.to_owned())
+    head.lines().next()?.contains(" 20").then(|| body.to_owned())
 }
 
 fn connect(address: &str) -> Option<TcpStream> {
