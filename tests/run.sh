@@ -24,11 +24,11 @@ section() {
 # Debian packages by name, installed only if one is missing.
 tools() {
     local missing=() package
-    for package in busybox-static iproute2 jq make mmdebstrap nftables procps python3; do
+    for package in busybox-static docker.io iproute2 iptables jq make mmdebstrap nftables procps python3; do
         dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
     done
     if [ ${#missing[@]} -gt 0 ]; then
-        apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}" || return
+        apt-get update -q && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}" || return
     fi
     if ! command -v cargo-deny >/dev/null; then
         CARGO_TARGET_DIR=$tools/target cargo install --quiet cargo-deny --locked --root "$tools" || return

@@ -53,6 +53,7 @@ impl Supervisor {
             if departures.is_empty() {
                 break;
             }
+            let _change = self.network.read().await;
             addresses.extend(self.on_host(move |host| take_out(host, departures)).await.unwrap_or_default());
             for asker in askers {
                 // Whoever has stopped waiting need not know.

@@ -75,6 +75,7 @@ impl Supervisor {
     pub(crate) async fn attach_network(self: &Rc<Self>, record: &Record, netns: OwnedFd) -> Result<(), Failure> {
         let wires = wires(record);
         let host = self.host.clone();
+        let _change = self.network.read().await;
         let users = if reaches_host(record) { addresses(record) } else { Vec::new() };
         self.departed().await;
         let attached = blocking(move || {
@@ -141,7 +142,7 @@ pub(crate) fn dns_key(id: &str) -> String {
 }
 
 /// A container's attachments in the words of the network layer.
-fn wires(record: &Record) -> Vec<Wire> {
+pub(crate) fn wires(record: &Record) -> Vec<Wire> {
     let wire = |endpoint: &Endpoint| {
         let digest = HEXLOWER.encode(&Sha256::digest(format!("{}\0{}", record.id, endpoint.network)));
         Wire {

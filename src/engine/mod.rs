@@ -17,6 +17,7 @@ mod endpoints;
 mod exec;
 mod execute;
 mod fault;
+mod healing;
 mod health;
 mod hosts;
 mod intent;

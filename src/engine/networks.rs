@@ -115,13 +115,22 @@ pub fn find(paths: &Paths, name: &str) -> io::Result<Option<Network>> {
 
 const SUFFIX: &str = ".network.json";
 
-/// Makes a network of a project's file, or repairs its bridge.
-pub fn ensure(paths: &Paths, host: &Host, project: &str, key: &str, wanted: &model::Network) -> Result<(), Failure> {
+/// Makes a network of a project's file, or repairs its bridge. Returns the firewall chains of others that keep it from
+/// reaching other hosts.
+pub fn ensure(
+    paths: &Paths,
+    host: &Host,
+    project: &str,
+    key: &str,
+    wanted: &model::Network,
+) -> Result<Vec<String>, Failure> {
     let network = match find(paths, &wanted.name).map_err(|e| Failure::new(e.to_string()))? {
         Some(network) => network,
         None => describe(paths, host, project, key, wanted)?,
     };
-    host.ensure_bridge(&network.to_bridge()).map_err(|e| failure(&wanted.name, &e))
+    let bridge = network.to_bridge();
+    host.ensure_bridge(&bridge).map_err(|e| failure(&wanted.name, &e))?;
+    if bridge.internal { Ok(Vec::new()) } else { host.obstacles(&bridge.name).map_err(|e| failure(&wanted.name, &e)) }
 }
 
 /// Removes a network, its bridge and its leases. A missing one is no error.
@@ -228,8 +237,15 @@ impl Supervisor {
     pub(crate) async fn create_network(&self, key: String, wanted: model::Network) -> Result<(), Failure> {
         let name = wanted.name.clone();
         self.report(Kind::Network, &name, "", "", Action::Creating);
+        let _change = self.network.read().await;
         let (paths, host, project) = (self.paths.clone(), self.host.clone(), self.project.clone());
-        blocking(move || ensure(&paths, &host, &project, &key, &wanted)).await??;
+        let obstacles = blocking(move || ensure(&paths, &host, &project, &key, &wanted)).await??;
+        for chain in obstacles {
+            let message = format!(
+                "the firewall chain `{chain}` drops what containers send to other hosts; add a rule there that accepts it"
+            );
+            self.report(Kind::Network, &name, "", "", Action::Warning { message });
+        }
         self.report(Kind::Network, &name, "", "", Action::Created);
         Ok(())
     }
@@ -238,6 +254,7 @@ impl Supervisor {
     pub(crate) async fn remove_network(&self, name: String) -> Result<(), Failure> {
         self.report(Kind::Network, &name, "", "", Action::Removing);
         self.departed().await;
+        let _change = self.network.read().await;
         let (paths, host, removed) = (self.paths.clone(), self.host.clone(), name.clone());
         blocking(move || remove(&paths, &host, &removed)).await??;
         self.report(Kind::Network, &name, "", "", Action::Removed);

@@ -20,6 +20,7 @@ impl Supervisor {
         let addresses = super::hosts::addresses(record);
         let (host, service, name) = (self.host.clone(), record.config.ports.clone(), record.name.clone());
         let asked_by = record.service.clone();
+        let _change = self.network.read().await;
         let (published, guards) = blocking(move || -> Result<_, Failure> {
             if reserved.is_empty() {
                 reserved = reserve(&host, &name, &asked_by, &service)?;

@@ -17,7 +17,7 @@ use std::time::Instant;
 use fs_err as fs;
 use jiff::Timestamp;
 use tokio::net::UnixListener;
-use tokio::sync::{Mutex, Semaphore, broadcast, watch};
+use tokio::sync::{Mutex, RwLock, Semaphore, broadcast, watch};
 
 use super::client::{short_path, supervisor_args};
 use super::control::{Action, Event, Failure, Kind};
@@ -46,6 +46,8 @@ pub(crate) struct Supervisor {
     pub(crate) host: Host,
     pub(crate) dns: dns::Server,
     pub(crate) ipam: Ipam,
+    /// Read while the host's network is changed for something that comes or goes, written while it is put right.
+    pub(crate) network: RwLock<()>,
     pub(crate) launches: Semaphore,
     /// Host ports found free for containers that are about to start, by container name.
     pub(crate) reserved: RefCell<BTreeMap<String, Vec<Reserved>>>,
@@ -150,6 +152,7 @@ impl Supervisor {
             host: Host::current(),
             dns: dns::Server::new(),
             ipam: Ipam::open(&paths.networks()).map_err(io::Error::other)?,
+            network: RwLock::default(),
             launches: Semaphore::new(LAUNCHES),
             reserved: RefCell::default(),
             held: RefCell::default(),
@@ -171,6 +174,7 @@ impl Supervisor {
             project,
         });
         this.recover().await?;
+        this.watch_network();
         if let Some(socket) = first {
             this.clone().welcome(AsyncFrames::from_std(socket)?);
         }

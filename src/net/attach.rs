@@ -52,8 +52,13 @@ pub struct DnsSockets {
 }
 
 impl Endpoint {
+    /// The attachment as the rules against spoofing see it.
+    pub(super) fn member(&self, mac: [u8; 6]) -> Member<'_> {
+        Member { host_ifname: &self.host_ifname, mac, addresses: &self.addresses }
+    }
+
     /// The hardware address: as asked for, or made from the first IPv4 address, so that it returns with the lease.
-    fn hardware(&self) -> [u8; 6] {
+    pub(super) fn hardware(&self) -> [u8; 6] {
         self.mac.unwrap_or_else(|| match self.addresses.first().map(IpNet::addr) {
             Some(IpAddr::V4(v4)) => {
                 let [a, b, c, d] = v4.octets();
@@ -78,13 +83,8 @@ pub(super) fn attach(
     let macs: Vec<_> = endpoints.iter().map(Endpoint::hardware).collect();
     if !endpoints.is_empty() {
         connect(netns, endpoints, &macs)?;
-        let members = endpoints.iter().zip(&macs);
-        let members = members.map(|(endpoint, mac)| Member {
-            host_ifname: &endpoint.host_ifname,
-            mac: *mac,
-            addresses: &endpoint.addresses,
-        });
-        ruleset::add_members(firewall, &members.collect::<Vec<_>>())?;
+        let members: Vec<_> = endpoints.iter().zip(&macs).map(|(endpoint, mac)| endpoint.member(*mac)).collect();
+        ruleset::add_members(firewall, &members)?;
     }
     let dns = with_netns(netns, || {
         configure(endpoints)?;

@@ -1,12 +1,15 @@
 //! A network's bridge: made, healed, listed and removed.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::beside::{self, Guest};
 use super::error::Error;
 use super::link::{self, Link, Reach};
 use super::netlink::{Batch, Channel};
+use super::ruleset::Surroundings;
 use super::{forwarding, ruleset};
 
 /// What the alias of each of our bridges starts with, whoever owns the network.
@@ -66,12 +69,32 @@ pub(super) fn ensure(firewall: &Channel, bridge: &Bridge) -> Result<(), Error> {
     let found = links.iter().find(|link| link.name == bridge.name).ok_or_else(|| vanished(&bridge.name))?;
     check_ours(bridge, found)?;
     configure(&channel, bridge, found.index, mtu)?;
-    let uplinks = forwarding::uplinks(&links, &routes, is_ours);
-    let borrowed = if bridge.internal { None } else { Some(forwarding::forward_ipv4(&uplinks)?) };
+    let around = surroundings(&links, &routes, !bridge.internal)?;
     if bridge.has_ipv6() && !bridge.internal {
-        forwarding::forward_ipv6(&bridge.name, &uplinks)?;
+        forwarding::forward_ipv6(&bridge.name, &forwarding::uplinks(&links, &routes, is_ours))?;
     }
-    ruleset::add_network(firewall, bridge, &borrowed.unwrap_or_default())
+    ruleset::add_network(firewall, bridge, &around)?;
+    beside::admit(firewall, &[guest(bridge)]).map(drop)
+}
+
+/// What the host's other interfaces are to us; with `forward`, those that lead out forward IPv4 from now on.
+pub(super) fn surroundings(links: &[Link], routes: &[Reach], forward: bool) -> Result<Surroundings, Error> {
+    let uplinks = forwarding::uplinks(links, routes, is_ours);
+    let uplinks = if forward { forwarding::forward_ipv4(&uplinks)? } else { forwarding::borrowed_ipv4(&uplinks)? };
+    Ok(Surroundings { uplinks, neighbours: neighbours(links, routes) })
+}
+
+/// The bridge as others' rules shall know it.
+pub(super) fn guest(bridge: &Bridge) -> Guest<'_> {
+    let owner = bridge.alias.strip_prefix(ALIAS_PREFIX).unwrap_or(&bridge.alias);
+    Guest { bridge: &bridge.name, owner }
+}
+
+/// Bridges of others, those aside that lead the host itself to the world.
+fn neighbours(links: &[Link], routes: &[Reach]) -> BTreeSet<String> {
+    let leads_out = |link: &Link| routes.iter().any(|route| route.index == link.index && route.cidr.prefix_len() == 0);
+    let neighbours = links.iter().filter(|link| link.kind == "bridge" && !is_ours(link) && !leads_out(link));
+    neighbours.map(|link| link.name.clone()).collect()
 }
 
 fn configure(channel: &Channel, bridge: &Bridge, index: u32, mtu: u32) -> Result<(), Error> {
@@ -90,6 +113,7 @@ fn configure(channel: &Channel, bridge: &Bridge, index: u32, mtu: u32) -> Result
 /// Removes the bridge and its rules; what is missing already is no error.
 pub(super) fn remove(firewall: &Channel, name: &str) -> Result<(), Error> {
     ruleset::remove_network(firewall, name)?;
+    beside::dismiss(firewall, name)?;
     let channel = Channel::route()?;
     let links = link::links(&channel)?;
     let Some(found) = links.iter().find(|link| link.name == name) else { return Ok(()) };

@@ -1,10 +1,12 @@
 //! The rules of the two tables: chains, and nothing that changes with what runs.
 
-use super::nft::{Hook, Key, Kind, Rule, Set, Table, Transaction, Verdict, ct, ifname, payload};
+use super::error::Error;
+use super::netlink::Channel;
+use super::nft::{Hook, Key, Kind, Rule, Set, Table, Transaction, Verdict, ct, ifname, payload, rules};
 use super::ruleset::{
     BRIDGE, BRIDGE_SETS, BRIDGES, EVERYWHERE_4, EVERYWHERE_6, HAIRPIN, HOST_USERS_4, HOST_USERS_6, INET, INET_SETS,
-    INTERNAL, LOOPED_4, LOOPED_6, MASQUERADED, MEMBERS_4, MEMBERS_6, PORTS, PUBLISHED_4, PUBLISHED_6, UPLINKS,
-    USER_CHAIN,
+    INTERNAL, LOOPED_4, LOOPED_6, MASQUERADED, MEMBERS_4, MEMBERS_6, NEIGHBOURS, PORTS, PUBLISHED_4, PUBLISHED_6,
+    UPLINKS, USER_CHAIN,
 };
 
 const PREROUTING: u32 = 0;
@@ -43,6 +45,18 @@ pub(super) fn write(transaction: &mut Transaction) {
     for (name, hook, rules) in bridge_chains() {
         write_chain(transaction, BRIDGE, name, hook, &rules);
     }
+}
+
+/// Whether every chain has as many rules as [`write`] gives it.
+pub(super) fn are_whole(channel: &Channel) -> Result<bool, Error> {
+    for (table, chains) in [(INET, inet_chains()), (BRIDGE, bridge_chains())] {
+        let listed = rules(channel, table, None)?;
+        let count = |name: &str| listed.iter().filter(|rule| rule.chain == name).count();
+        if chains.iter().any(|(name, _, written)| count(name) != written.len()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn write_chain(transaction: &mut Transaction, table: Table, name: &str, hook: Option<Hook>, rules: &[Rule]) {
@@ -160,6 +174,7 @@ fn inet_chains() -> Vec<Chain> {
                 to(INTERNAL).then(Verdict::Goto("refuse")),
                 Rule::new().ct_status(ct::DESTINATION_CHANGED).then(Verdict::Accept),
                 to(BRIDGES).then(Verdict::Goto("refuse")),
+                to(NEIGHBOURS).then(Verdict::Goto("refuse")),
                 // Link-local: the metadata service of cloud machines gives out credentials.
                 v4().load(payload::IP_DESTINATION)
                     .masked_is(&[255, 255, 0, 0], &[169, 254, 0, 0])

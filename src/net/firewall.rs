@@ -75,6 +75,18 @@ pub struct PortMapping {
 }
 
 impl PortMapping {
+    /// What must be in the tables; none if the families differ.
+    pub(super) fn expected(&self) -> Option<ruleset::Expected> {
+        self.is_of_one_family().then(|| {
+            let (set, element) = self.element();
+            (ruleset::INET, set, element)
+        })
+    }
+
+    fn is_of_one_family(&self) -> bool {
+        self.host_ip.is_none_or(|host| host.is_ipv4() == self.container_ip.is_ipv4())
+    }
+
     /// The map that the mapping belongs to, and its element there.
     fn element(&self) -> (Set, Element) {
         let mut key = vec![self.protocol.number(), 0, 0, 0];
@@ -122,7 +134,7 @@ impl Firewall {
     fn change(&self, mappings: &[PortMapping], publish: bool) -> Result<(), Error> {
         let mut by_set: BTreeMap<&str, (Set, Vec<Element>)> = BTreeMap::new();
         for mapping in mappings {
-            if mapping.host_ip.is_none_or(|host| host.is_ipv4() == mapping.container_ip.is_ipv4()) {
+            if mapping.is_of_one_family() {
                 let (set, element) = mapping.element();
                 by_set.entry(set.name).or_insert_with(|| (set, Vec::new())).1.push(element);
             }

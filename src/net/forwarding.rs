@@ -42,6 +42,15 @@ pub(super) fn forward_ipv4(uplinks: &BTreeSet<String>) -> Result<BTreeSet<String
     Ok(uplinks.clone())
 }
 
+/// Those of the uplinks that forward IPv4 on our account alone already.
+pub(super) fn borrowed_ipv4(uplinks: &BTreeSet<String>) -> Result<BTreeSet<String>, Error> {
+    if read("ipv4/ip_forward")? == "1" {
+        return Ok(BTreeSet::new());
+    }
+    let forwards = |uplink: &&String| read(&format!("ipv4/conf/{uplink}/forwarding")).is_ok_and(|value| value == "1");
+    Ok(uplinks.iter().filter(forwards).cloned().collect())
+}
+
 /// Lets a bridge and the uplinks forward IPv6.
 pub(super) fn forward_ipv6(bridge: &str, uplinks: &BTreeSet<String>) -> Result<(), Error> {
     let interfaces = || uplinks.iter().map(String::as_str).chain([bridge]);

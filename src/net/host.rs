@@ -11,8 +11,9 @@ use super::bridge::{self, Bridge};
 use super::conntrack::Stale;
 use super::error::Error;
 use super::firewall::Firewall;
+use super::heal::{self, Wanted};
 use super::netlink::Channel;
-use super::{conntrack, link, ruleset};
+use super::{beside, conntrack, link, ruleset};
 use crate::sys::netns::with_netns;
 
 /// A network namespace in the role of the host: bridges, firewall tables and published ports live there.
@@ -51,6 +52,16 @@ impl Host {
     /// Removes a bridge and its firewall rules; a missing one is no error. Waits some 36 ms for the kernel, so do it last.
     pub fn remove_bridge(&self, name: &str) -> Result<(), Error> {
         self.with_firewall(|firewall| bridge::remove(firewall, name))
+    }
+
+    /// Puts back what others took away of what a stack has here, and says what that was; nothing, if nothing was missing.
+    pub fn heal(&self, wanted: &Wanted) -> Result<Vec<String>, Error> {
+        self.with_firewall(|firewall| heal::heal(firewall, wanted))
+    }
+
+    /// Chains of other firewalls that drop what the bridge forwards, and cannot be told to let it pass.
+    pub fn obstacles(&self, bridge: &str) -> Result<Vec<String>, Error> {
+        self.with_firewall(|firewall| beside::obstacles(firewall, bridge))
     }
 
     /// Names and aliases of the bridges that `stack` made, of all stacks.

@@ -34,6 +34,9 @@ pub(super) struct Link {
     pub(super) alias: String,
     pub(super) kind: String,
     pub(super) mtu: u32,
+    pub(super) up: bool,
+    /// Index of the bridge that it is a port of, 0 if of none.
+    pub(super) master: u32,
 }
 
 /// A range that an address or a route makes reachable.
@@ -149,6 +152,13 @@ pub(super) fn make_veth(batch: &mut Batch, veth: &Veth<'_>) {
     );
 }
 
+/// Makes a link a port of the bridge of index `master`.
+pub(super) fn set_master(batch: &mut Batch, name: &str, master: u32) {
+    batch.add(format!("connect {name} to its bridge"), libc::RTM_NEWLINK, ACK, &link_header(0, UP), |message| {
+        message.put_str(libc::IFLA_IFNAME, name).put_u32(libc::IFLA_MASTER, master);
+    });
+}
+
 /// Sets up a port of a bridge: apart from other isolated ports, and whether frames may go back out where they came in.
 pub(super) fn set_port(batch: &mut Batch, name: &str, isolated: bool, hairpin: bool) {
     batch.add(format!("set up the bridge port {name}"), libc::RTM_NEWLINK, ACK, &link_header(0, 0), |message| {
@@ -232,12 +242,14 @@ fn link_header(index: u32, flags: u32) -> [u8; 16] {
 }
 
 fn read_link(reply: &Reply) -> Link {
-    let mut link = Link { index: u32_at(&reply.payload, 4), ..Link::default() };
+    let up = u32_at(&reply.payload, 8) & UP != 0;
+    let mut link = Link { index: u32_at(&reply.payload, 4), up, ..Link::default() };
     for (kind, value) in attributes(reply.payload.get(16..).unwrap_or_default()) {
         match kind {
             libc::IFLA_IFNAME => link.name = text(value),
             libc::IFLA_IFALIAS => link.alias = text(value),
             libc::IFLA_MTU => link.mtu = u32_at(value, 0),
+            libc::IFLA_MASTER => link.master = u32_at(value, 0),
             libc::IFLA_LINKINFO => {
                 let kind = attributes(value).find(|(kind, _)| *kind == libc::IFLA_INFO_KIND);
                 link.kind = kind.map(|(_, value)| text(value)).unwrap_or_default();

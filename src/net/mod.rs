@@ -9,11 +9,13 @@
 //! 4. [`Host::attach`] gives a network namespace its interfaces, addresses, routes and the [`DnsSockets`] of its resolver.
 //! 5. [`Firewall::publish`] leads host ports to it.
 //! 6. [`dns::Server`] answers its questions; [`files`] renders its `/etc/hosts` and `/etc/resolv.conf`.
-//! 7. [`Firewall::unpublish`], [`Host::detach`] and, last, [`Host::remove_bridge`] take it all back.
+//! 7. [`Changes`] tells of what others change, and [`Host::heal`] puts back what is missing.
+//! 8. [`Firewall::unpublish`], [`Host::detach`] and, last, [`Host::remove_bridge`] take it all back.
 //!
-//! All calls block, except those of [`dns`].
+//! All calls block, except those of [`dns`] and [`Changes`].
 
 mod attach;
+mod beside;
 mod bridge;
 mod chains;
 mod conntrack;
@@ -22,6 +24,7 @@ mod error;
 pub mod files;
 mod firewall;
 mod forwarding;
+mod heal;
 mod host;
 pub mod ipam;
 mod link;
@@ -34,9 +37,12 @@ mod ruleset;
 mod testbed;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use attach::{Attached, DnsSockets, Endpoint};
 pub use bridge::{Bridge, Subnet};
 pub use error::Error;
 pub use firewall::{Firewall, PortMapping, Protocol};
+pub use heal::Wanted;
 pub use host::{Busy, Host};
+pub use watch::Changes;

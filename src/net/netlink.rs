@@ -172,6 +172,9 @@ impl Channel {
     /// Sends all requests and waits for every acknowledgement; the first failure is the error, the requests after it
     /// have been tried nevertheless.
     pub(super) fn execute(&self, batch: &Batch) -> Result<(), Error> {
+        if batch.len() == 0 {
+            return Ok(());
+        }
         let first = self.send(batch)?;
         let mut waiting = batch.acked;
         let mut failure = None;
@@ -287,6 +290,12 @@ fn answers(mut bytes: &[u8]) -> Vec<(u32, Raw)> {
     found
 }
 
+/// Messages that nobody asked for.
+pub(super) fn messages(bytes: &[u8]) -> Vec<Reply> {
+    let data = |(_, raw)| if let Raw::Data(reply) = raw { Some(reply) } else { None };
+    answers(bytes).into_iter().filter_map(data).collect()
+}
+
 fn detail(payload: &[u8], flags: u16) -> Option<String> {
     let echoed = if flags & CAPPED == 0 { u32_at(payload, 4) as usize } else { HEADER };
     attributes(payload.get(4 + echoed.next_multiple_of(4)..)?)
@@ -315,6 +324,11 @@ pub(super) fn text(value: &[u8]) -> String {
 /// A number in the host's byte order, 0 if the bytes end before.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|part| part.try_into().ok()).map_or(0, u32::from_ne_bytes)
+}
+
+/// A number in network byte order, 0 if the bytes end before.
+pub(super) fn be32(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map_or(0, |part| u32::from_be_bytes(*part))
 }
 
 fn i32_at(bytes: &[u8], at: usize) -> i32 {

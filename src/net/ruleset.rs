@@ -17,7 +17,7 @@ use super::bridge::Bridge;
 use super::chains;
 use super::error::Error;
 use super::netlink::Channel;
-use super::nft::{Element, Family, Set, Table, Transaction, elements, ifname, is_empty};
+use super::nft::{Element, Family, Set, Table, Transaction, elements, ifname, rules};
 
 pub(super) const INET: Table = Table { family: Family::Inet, name: "stack" };
 pub(super) const BRIDGE: Table = Table { family: Family::Bridge, name: "stack" };
@@ -49,6 +49,8 @@ pub(super) const LOOPED_4: Set = set("looped-4", &[IPV4, IPV4]);
 pub(super) const LOOPED_6: Set = set("looped-6", &[IPV6, IPV6]);
 /// Interfaces that forward on our account alone.
 pub(super) const UPLINKS: Set = set("uplinks", &[IFNAME]);
+/// Bridges of others that lead nowhere but to their members, such as Docker's.
+pub(super) const NEIGHBOURS: Set = set("neighbours", &[IFNAME]);
 /// Containers that asked for the host.
 pub(super) const HOST_USERS_4: Set = set("host-users-4", &[IPV4]);
 /// Containers that asked for the host.
@@ -65,7 +67,7 @@ pub(super) const EVERYWHERE_4: Set = Set { name: "everywhere-4", key: &[PROTOCOL
 /// Ports published on every address.
 pub(super) const EVERYWHERE_6: Set = Set { name: "everywhere-6", key: &[PROTOCOL, SERVICE], data: &[IPV6, SERVICE] };
 
-pub(super) const INET_SETS: [Set; 13] = [
+pub(super) const INET_SETS: [Set; 14] = [
     BRIDGES,
     INTERNAL,
     MASQUERADED,
@@ -73,6 +75,7 @@ pub(super) const INET_SETS: [Set; 13] = [
     LOOPED_4,
     LOOPED_6,
     UPLINKS,
+    NEIGHBOURS,
     HOST_USERS_4,
     HOST_USERS_6,
     PUBLISHED_4,
@@ -93,24 +96,85 @@ pub(super) const BRIDGE_SETS: [Set; 3] = [PORTS, MEMBERS_4, MEMBERS_6];
 /// The administrator's chain: never emptied.
 pub(super) const USER_CHAIN: &str = "stack-user";
 
-/// Puts a network into the tables, which are made or repaired on the way. `uplinks` forward on our account.
-pub(super) fn add_network(channel: &Channel, bridge: &Bridge, uplinks: &BTreeSet<String>) -> Result<(), Error> {
+/// What the host's other interfaces are to us, by name.
+#[derive(Debug, Default)]
+pub(super) struct Surroundings {
+    /// Interfaces that forward on our account.
+    pub(super) uplinks: BTreeSet<String>,
+    /// Bridges of others.
+    pub(super) neighbours: BTreeSet<String>,
+}
+
+impl Surroundings {
+    fn sets(&self) -> [(Set, Vec<Element>); 2] {
+        let elements = |names: &BTreeSet<String>| names.iter().map(|name| Element::member(ifname(name))).collect();
+        [(UPLINKS, elements(&self.uplinks)), (NEIGHBOURS, elements(&self.neighbours))]
+    }
+}
+
+/// An element that a set must have.
+pub(super) type Expected = (Table, Set, Element);
+
+/// What of a network must be in the tables.
+pub(super) fn network_elements(bridge: &Bridge) -> Vec<Expected> {
+    let own = Element::member(ifname(&bridge.name));
+    let outward = if bridge.internal { Some(INTERNAL) } else { Some(MASQUERADED).filter(|_| bridge.masquerade) };
+    let sets = [Some(BRIDGES), outward].into_iter().flatten();
+    let mut elements: Vec<Expected> = sets.map(|set| (INET, set, own.clone())).collect();
+    elements.push((INET, HAIRPIN, pair(&bridge.name)));
+    elements
+}
+
+/// Puts a network into the tables, which are made or repaired on the way.
+pub(super) fn add_network(channel: &Channel, bridge: &Bridge, around: &Surroundings) -> Result<(), Error> {
     let _lock = lock()?;
     let mut transaction = Transaction::new();
     chains::write(&mut transaction);
-    let name = ifname(&bridge.name);
-    let own = [Element::member(name)];
-    transaction.insert(INET, BRIDGES, &own);
-    transaction.insert(INET, HAIRPIN, &[pair(&bridge.name)]);
-    for (set, wanted) in [(INTERNAL, bridge.internal), (MASQUERADED, bridge.masquerade && !bridge.internal)] {
+    let own = [Element::member(ifname(&bridge.name))];
+    for set in [INTERNAL, MASQUERADED] {
         transaction.insert(INET, set, &own);
-        if !wanted {
-            transaction.remove(INET, set, &own);
-        }
+        transaction.remove(INET, set, &own);
     }
-    let uplinks: Vec<_> = uplinks.iter().map(|name| Element::member(ifname(name))).collect();
-    transaction.insert(INET, UPLINKS, &uplinks);
+    for (table, set, element) in network_elements(bridge) {
+        transaction.insert(table, set, &[element]);
+    }
+    for (set, wanted) in around.sets() {
+        let mut gone = elements_of(channel, INET, set);
+        gone.retain(|element| !wanted.contains(element));
+        transaction.remove(INET, set, &gone);
+        transaction.insert(INET, set, &wanted);
+    }
     transaction.commit(channel)
+}
+
+/// Compares the tables with what must be in them, and puts back what is missing; whether anything was.
+pub(super) fn restore(channel: &Channel, expected: &[Expected], around: &Surroundings) -> Result<bool, Error> {
+    let _lock = lock()?;
+    let mut transaction = Transaction::new();
+    chains::write(&mut transaction);
+    let mut changed = !chains::are_whole(channel)?;
+    let around = around.sets();
+    let sets = INET_SETS.map(|set| (INET, set)).into_iter().chain(BRIDGE_SETS.map(|set| (BRIDGE, set)));
+    for (table, set) in sets {
+        let exact = around.iter().find(|(other, _)| other.name == set.name).map(|(_, elements)| elements);
+        let mut missing: Vec<Element> = exact.cloned().unwrap_or_else(|| {
+            let own = expected.iter().filter(|(other, one, _)| *other == table && one.name == set.name);
+            own.map(|(_, _, element)| element.clone()).collect()
+        });
+        let mut stale = elements_of(channel, table, set);
+        missing.retain(|element| !stale.contains(element));
+        let moved = |old: &Element| missing.iter().any(|new| new.key == old.key);
+        stale.retain(|old| moved(old) || exact.is_some_and(|elements| !elements.contains(old)));
+        changed |= !missing.is_empty() || !stale.is_empty();
+        transaction.remove(table, set, &stale);
+        transaction.insert(table, set, &missing);
+    }
+    if changed { transaction.commit(channel).map(|()| true) } else { Ok(false) }
+}
+
+/// The elements of a set; none if it is missing.
+pub(super) fn elements_of(channel: &Channel, table: Table, set: Set) -> Vec<Element> {
+    elements(channel, table, set).unwrap_or_default()
 }
 
 /// Takes a network out; with the last one, both tables go, unless the administrator's chain holds rules.
@@ -127,7 +191,7 @@ pub(super) fn remove_network(channel: &Channel, name: &str) -> Result<(), Error>
     transaction.insert(INET, HAIRPIN, &[pair(name)]);
     transaction.remove(INET, HAIRPIN, &[pair(name)]);
     let others = bridges.iter().any(|bridge| bridge.key != own[0].key);
-    if !others && is_empty(channel, INET, USER_CHAIN)? {
+    if !others && rules(channel, INET, Some(USER_CHAIN))?.is_empty() {
         transaction.delete_table(INET);
         transaction.delete_table(BRIDGE);
     }
@@ -152,7 +216,7 @@ pub(super) fn map_ports(channel: &Channel, changes: &[(Set, Vec<Element>)]) -> R
     let mut transaction = Transaction::new();
     chains::write(&mut transaction);
     for (set, wanted) in changes {
-        let present = elements(channel, INET, *set).unwrap_or_default();
+        let present = elements_of(channel, INET, *set);
         let stale: Vec<_> = present.into_iter().filter(|old| wanted.iter().any(|new| new.key == old.key)).collect();
         transaction.remove(INET, *set, &stale);
         transaction.insert(INET, *set, wanted);
@@ -165,7 +229,7 @@ pub(super) fn unmap_ports(channel: &Channel, changes: &[(Set, Vec<Element>)]) ->
     let _lock = lock()?;
     let mut transaction = Transaction::new();
     for (set, unwanted) in changes {
-        let present = elements(channel, INET, *set).unwrap_or_default();
+        let present = elements_of(channel, INET, *set);
         let ours: Vec<_> = present.into_iter().filter(|element| unwanted.contains(element)).collect();
         transaction.remove(INET, *set, &ours);
     }
@@ -178,14 +242,18 @@ pub(super) fn allow_host(channel: &Channel, addresses: &[IpAddr], allowed: bool)
     let mut transaction = Transaction::new();
     chains::write(&mut transaction);
     for address in addresses {
-        let set = if address.is_ipv4() { HOST_USERS_4 } else { HOST_USERS_6 };
-        let element = [Element::member(octets(*address))];
-        transaction.insert(INET, set, &element);
+        let (table, set, element) = host_user(*address);
+        transaction.insert(table, set, std::slice::from_ref(&element));
         if !allowed {
-            transaction.remove(INET, set, &element);
+            transaction.remove(table, set, &[element]);
         }
     }
     transaction.commit(channel)
+}
+
+/// What of a container that may reach the host's services must be in the tables.
+pub(super) fn host_user(address: IpAddr) -> Expected {
+    (INET, if address.is_ipv4() { HOST_USERS_4 } else { HOST_USERS_6 }, Element::member(octets(address)))
 }
 
 /// An attachment as the rules against spoofing see it.
@@ -211,24 +279,29 @@ pub(super) fn add_members(channel: &Channel, members: &[Member<'_>]) -> Result<(
 }
 
 fn insert_members(transaction: &mut Transaction, members: &[Member<'_>]) {
-    for member in members {
-        let port = ifname(member.host_ifname);
-        let key = |address: IpAddr| Element::member([&port[..], &member.mac, &[0; 2], &octets(address)].concat());
-        transaction.insert(BRIDGE, PORTS, &[Element::member(port)]);
-        // Address probes (RFC 5227, RFC 4862) come from the unspecified address.
-        transaction.insert(BRIDGE, MEMBERS_4, &[key(Ipv4Addr::UNSPECIFIED.into())]);
-        for address in member.addresses {
-            let (set, element) = looped(&octets(address.addr()));
-            transaction.insert(INET, set, &[element]);
-        }
-        let own = member.addresses.iter().map(IpNet::addr);
-        let (v4, mut v6): (Vec<_>, Vec<_>) = own.partition(IpAddr::is_ipv4);
-        transaction.insert(BRIDGE, MEMBERS_4, &v4.into_iter().map(key).collect::<Vec<_>>());
-        if !v6.is_empty() {
-            v6.extend([Ipv6Addr::UNSPECIFIED, link_local(member.mac)].map(IpAddr::V6));
-            transaction.insert(BRIDGE, MEMBERS_6, &v6.into_iter().map(key).collect::<Vec<_>>());
-        }
+    for (table, set, element) in members.iter().flat_map(member_elements) {
+        transaction.insert(table, set, &[element]);
     }
+}
+
+/// What of an attachment must be in the tables.
+pub(super) fn member_elements(member: &Member<'_>) -> Vec<Expected> {
+    let port = ifname(member.host_ifname);
+    let key = |address: IpAddr| Element::member([&port[..], &member.mac, &[0; 2], &octets(address)].concat());
+    // Address probes (RFC 5227, RFC 4862) come from the unspecified address.
+    let mut elements =
+        vec![(BRIDGE, PORTS, Element::member(port)), (BRIDGE, MEMBERS_4, key(Ipv4Addr::UNSPECIFIED.into()))];
+    let addresses = || member.addresses.iter().map(IpNet::addr);
+    for address in addresses() {
+        let (set, element) = looped(&octets(address));
+        elements.push((INET, set, element));
+        elements.push((BRIDGE, if address.is_ipv4() { MEMBERS_4 } else { MEMBERS_6 }, key(address)));
+    }
+    if addresses().any(|address| address.is_ipv6()) {
+        let automatic = [Ipv6Addr::UNSPECIFIED, link_local(member.mac)];
+        elements.extend(automatic.map(|address| (BRIDGE, MEMBERS_6, key(address.into()))));
+    }
+    elements
 }
 
 /// Where the address stands in the key of a member: behind the name and the padded hardware address.
@@ -241,7 +314,7 @@ pub(super) fn remove_members(channel: &Channel, host_ifnames: &[String]) -> Resu
     let mut addresses = BTreeSet::new();
     let ports: Vec<_> = host_ifnames.iter().map(|name| ifname(name)).collect();
     for set in [PORTS, MEMBERS_4, MEMBERS_6] {
-        let present = elements(channel, BRIDGE, set).unwrap_or_default();
+        let present = elements_of(channel, BRIDGE, set);
         let gone: Vec<_> =
             present.into_iter().filter(|element| ports.iter().any(|port| element.key.starts_with(port))).collect();
         addresses.extend(gone.iter().filter_map(|member| address(member.key.get(MEMBER_ADDRESS..)?)));
@@ -250,7 +323,7 @@ pub(super) fn remove_members(channel: &Channel, host_ifnames: &[String]) -> Resu
     addresses.retain(|address| !address.is_unspecified());
     let own: Vec<_> = addresses.iter().map(|address| octets(*address)).collect();
     for set in [LOOPED_4, LOOPED_6, HOST_USERS_4, HOST_USERS_6] {
-        let mut gone = elements(channel, INET, set).unwrap_or_default();
+        let mut gone = elements_of(channel, INET, set);
         gone.retain(|element| own.iter().any(|address| element.key.starts_with(address)));
         transaction.remove(INET, set, &gone);
     }
@@ -288,7 +361,7 @@ pub(super) fn address(octets: &[u8]) -> Option<IpAddr> {
 
 /// One change at a time, whichever process makes it. The namespace's own file is locked, so that the lock is as wide as
 /// the tables, whatever directories the stacks use.
-fn lock() -> Result<Flock<std::fs::File>, Error> {
+pub(super) fn lock() -> Result<Flock<std::fs::File>, Error> {
     let file = File::open("/proc/thread-self/ns/net").map_err(Error::system("open the network namespace"))?;
     let (file, _) = file.into_parts();
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::system("lock the firewall")(errno.into()))

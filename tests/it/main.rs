@@ -1,16 +1,20 @@
 //! The built binary, seen from outside: every test runs `stack` under a root and in a network namespace of its own, and
 //! fails when anything of it stays behind.
 //!
-//! They need root and the Debian packages busybox-static, mmdebstrap, nftables and python3; `make test` installs them.
+//! They need root and the Debian packages busybox-static, docker.io, iproute2, iptables, mmdebstrap, nftables and python3;
+//! `make test` installs them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod debian;
+mod dockerd;
+mod lan;
 mod leaks;
 mod outside;
 mod poll;
 mod sandbox;
 mod wire;
 
+mod beside;
 mod commands;
 mod config;
 mod copy;

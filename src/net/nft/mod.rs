@@ -1,11 +1,13 @@
 //! nftables over netlink: transactions, rules and set elements. No table carries the owner flag, since such a table
 //! vanishes with the socket that made it.
 
+mod listing;
 mod rule;
 mod transaction;
 
+pub(super) use listing::{Chain, chains, elements, has_table, rules};
 pub(super) use rule::{Key, Rule, Verdict, ct, payload};
-pub(super) use transaction::{Element, Family, Hook, Kind, Set, Table, Transaction, elements, has_table, is_empty};
+pub(super) use transaction::{Element, Family, Hook, Kind, Set, Table, Transaction};
 
 /// An interface name as the kernel compares it: 16 bytes, nul-padded.
 pub(super) fn ifname(name: &str) -> [u8; 16] {

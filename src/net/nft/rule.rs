@@ -102,11 +102,24 @@ pub(in crate::net) struct Rule {
     pub(super) expressions: Attributes,
     /// Registers of 4 bytes that hold the key of the next lookup.
     used: usize,
+    /// Shown by `nft` and `iptables`.
+    pub(super) comment: Option<String>,
 }
 
 impl Rule {
     pub(in crate::net) fn new() -> Self {
         Self::default()
+    }
+
+    /// Counts, as the rules of `iptables` do.
+    pub(in crate::net) fn counted(self) -> Self {
+        self.expression("counter", |_| {})
+    }
+
+    /// Says what the rule is for.
+    pub(in crate::net) fn comment(mut self, comment: &str) -> Self {
+        self.comment = Some(comment.to_owned());
+        self
     }
 
     /// Appends a field of `meta` to the key.

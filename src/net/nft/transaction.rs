@@ -2,12 +2,17 @@
 
 use super::rule::{DATA_VALUE, Rule};
 use crate::net::error::Error;
-use crate::net::netlink::{APPEND, Batch, CREATE, Channel, DUMP, Reply, attributes, text};
+use crate::net::netlink::{APPEND, Batch, CREATE, Channel};
 
 const SUBSYSTEM: u16 = 10 << 8;
 const BEGIN: u16 = 16;
 const END: u16 = 17;
 const LIST_ELEM: u16 = 1;
+pub(super) const RULE_USERDATA: u16 = 7;
+/// Kind of a rule's comment among its user data.
+pub(super) const COMMENT: u8 = 0;
+/// What `nft` shows of a comment.
+const LONGEST_COMMENT: usize = 127;
 /// Elements per message: an attribute's length is 16 bits.
 const CHUNK: usize = 512;
 
@@ -21,10 +26,12 @@ pub(in crate::net) enum Family {
     Ip = 2,
     /// Frames inside of bridges.
     Bridge = 7,
+    /// IPv6.
+    Ip6 = 10,
 }
 
 /// A table.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::net) struct Table {
     pub(in crate::net) family: Family,
     pub(in crate::net) name: &'static str,
@@ -124,11 +131,33 @@ impl Transaction {
     }
 
     pub(in crate::net) fn rule(&mut self, table: Table, chain: &str, rule: &Rule) {
+        self.place_rule(table, chain, rule, APPEND, None);
+    }
+
+    /// Puts a rule before the one of handle `before`, or first.
+    pub(in crate::net) fn insert_rule(&mut self, table: Table, chain: &str, rule: &Rule, before: Option<u64>) {
+        self.place_rule(table, chain, rule, 0, before);
+    }
+
+    fn place_rule(&mut self, table: Table, chain: &str, rule: &Rule, flags: u16, before: Option<u64>) {
         let action = format!("add a rule to the firewall chain {chain}");
-        self.add(action, libc::NFT_MSG_NEWRULE, CREATE | APPEND, table.family, |message| {
+        self.add(action, libc::NFT_MSG_NEWRULE, CREATE | flags, table.family, |message| {
             message.put_str(1, table.name).put_str(2, chain).nest(4, |list| {
                 list.raw(rule.expressions.as_bytes());
             });
+            if let Some(handle) = before {
+                message.put(6, &handle.to_be_bytes());
+            }
+            if let Some(comment) = &rule.comment {
+                message.put(RULE_USERDATA, &userdata(comment));
+            }
+        });
+    }
+
+    pub(in crate::net) fn delete_rule(&mut self, table: Table, chain: &str, handle: u64) {
+        let action = format!("take a rule out of the firewall chain {chain}");
+        self.add(action, libc::NFT_MSG_DELRULE, 0, table.family, |message| {
+            message.put_str(1, table.name).put_str(2, chain).put(3, &handle.to_be_bytes());
         });
     }
 
@@ -200,28 +229,16 @@ impl Transaction {
     }
 }
 
-/// The elements of a set; an error if the set or its table is missing.
-pub(in crate::net) fn elements(channel: &Channel, table: Table, set: Set) -> Result<Vec<Element>, Error> {
-    let mut batch = Batch::default();
-    let kind = message_type(libc::NFT_MSG_GETSETELEM);
-    batch.add(format!("list the firewall set {}", set.name), kind, DUMP, &[table.family as u8, 0, 0, 0], |message| {
-        message.put_str(1, table.name).put_str(2, set.name);
-    });
-    let mut found = Vec::new();
-    for reply in channel.dump(&batch)? {
-        let lists = attributes(reply.payload.get(4..).unwrap_or_default()).filter(|(kind, _)| *kind == 3);
-        for (_, element) in lists.flat_map(|(_, list)| attributes(list)) {
-            let part = |wanted| {
-                let nest = attributes(element).find(|(kind, _)| *kind == wanted).map(|(_, nest)| nest)?;
-                attributes(nest).find(|(kind, _)| *kind == DATA_VALUE).map(|(_, value)| value.to_vec())
-            };
-            found.push(Element { key: part(1).unwrap_or_default(), data: part(2).unwrap_or_default() });
-        }
-    }
-    Ok(found)
+/// A comment as `nft` and `iptables` keep it beside a rule: kind, length with the final nul, text.
+fn userdata(comment: &str) -> Vec<u8> {
+    let comment = &comment[..comment.floor_char_boundary(LONGEST_COMMENT)];
+    let mut bytes = vec![COMMENT, u8::try_from(comment.len() + 1).unwrap_or(u8::MAX)];
+    bytes.extend_from_slice(comment.as_bytes());
+    bytes.push(0);
+    bytes
 }
 
-fn message_type(message: i32) -> u16 {
+pub(super) fn message_type(message: i32) -> u16 {
     SUBSYSTEM | u16::try_from(message).unwrap_or(0)
 }
 
@@ -239,27 +256,4 @@ fn length(types: &[(u32, u32)]) -> u32 {
         [(_, length)] => *length,
         several => several.iter().map(|(_, length)| length.next_multiple_of(4)).sum(),
     }
-}
-
-/// Whether a chain has no rules; a missing chain has none.
-pub(in crate::net) fn is_empty(channel: &Channel, table: Table, chain: &str) -> Result<bool, Error> {
-    let mut batch = Batch::default();
-    let kind = message_type(libc::NFT_MSG_GETRULE);
-    batch.add(format!("list the firewall chain {chain}"), kind, DUMP, &[table.family as u8, 0, 0, 0], |message| {
-        message.put_str(1, table.name).put_str(2, chain);
-    });
-    let replies = channel.dump(&batch)?;
-    Ok(replies.is_empty())
-}
-
-/// Whether a table is there.
-pub(in crate::net) fn has_table(channel: &Channel, table: Table) -> Result<bool, Error> {
-    let mut batch = Batch::default();
-    let kind = message_type(libc::NFT_MSG_GETTABLE);
-    batch.add("list the firewall tables", kind, DUMP, &[table.family as u8, 0, 0, 0], |_| {});
-    let names = |reply: &Reply| {
-        let name = attributes(reply.payload.get(4..).unwrap_or_default()).find(|(kind, _)| *kind == 1);
-        name.is_some_and(|(_, value)| text(value) == table.name)
-    };
-    Ok(channel.dump(&batch)?.iter().any(names))
 }
