@@ -6,7 +6,7 @@ export STACK_TOOLS ?= $(CACHE)/stack-tools
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 RELEASE := $(CARGO_TARGET_DIR)/$(HOST)/release/stack
 
-.PHONY: build demo test behaviour bench soak
+.PHONY: build demo test behaviour bench soak vm
 
 build:
 	cargo build --release --locked
@@ -27,6 +27,10 @@ behaviour: build
 bench: build
 	@STACK=$(RELEASE) benches/compose.sh
 
+# On the kernel and control groups (v2) that most users have, Debian 12's 6.1, in an emulated machine. Before a release.
+vm:
+	ci/vm/run.sh
+
 # Long runs: the tests that are left out of `make test` for their length.
-soak:
+soak: vm
 	cargo test --locked --test it -- --ignored --nocapture --test-threads 1

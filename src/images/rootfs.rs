@@ -1,6 +1,6 @@
 //! Root file systems: an overlay of an image's layers, mounted nowhere.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -12,7 +12,7 @@ use rustix::mount::{
 
 use super::error::{Doing as _, Error};
 use super::{Image, Rootfs, Store, Writable, host, snapshot};
-use crate::sys::mount;
+use crate::sys::{kernel, mount, path};
 
 /// As many lower directories as overlay takes.
 const MAX_LAYERS: usize = 499;
@@ -64,44 +64,56 @@ fn overlay(lowers: &[PathBuf], writable: Option<&Writable<'_>>) -> Result<OwnedF
         errno => Error::Io { what: "opening the overlay file system".to_owned(), source: errno.into() },
     })?;
     let opened = lowers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
-    set_lowers(&context, lowers, &opened).map_err(|errno| failed(&context, "choosing layers", errno))?;
+    if kernel::overlay_takes_layers_singly() {
+        // One by one, without a limit for all of them together.
+        for (path, fd) in lowers.iter().zip(&opened) {
+            let set = fsconfig_set_string(&context, "lowerdir+", value(path, fd.as_fd()).as_str());
+            set.map_err(|errno| failed(&context, "choosing layers", errno))?;
+        }
+        return finish(&context, writable);
+    }
+    // Joined in one value, as descriptors in the shortest form: by number, in the folder of all of them.
+    let all: Vec<String> = opened.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+    let all = all.join(":");
+    if all.len() > MAX_VALUE {
+        return Err(Error::Unsupported {
+            what: "the image".to_owned(),
+            why: format!("it has {} layers, too many for overlay before Linux 6.5", lowers.len()),
+        });
+    }
+    let mounted = path::with_folder(Path::new("/proc/self/fd"), || {
+        let set = fsconfig_set_string(&context, "lowerdir", all.as_str());
+        set.map_err(|errno| failed(&context, "choosing layers", errno))?;
+        finish(&context, writable)
+    });
+    mounted.doing(|| "mounting the image's layers".to_owned())?
+}
 
+/// What is above the layers, and the mount.
+fn finish(context: &OwnedFd, writable: Option<&Writable<'_>>) -> Result<OwnedFd, Error> {
     let mut held = Vec::new();
     if let Some(writable) = writable {
         for (key, path) in [("upperdir", writable.upper), ("workdir", writable.work)] {
-            held.push(open(path)?);
-            let value = value(path, held.last().map(|fd| fd.as_fd()));
-            fsconfig_set_string(&context, key, value.as_str()).map_err(|errno| failed(&context, key, errno))?;
+            let fd = open(path)?;
+            let set = fsconfig_set_string(context, key, value(path, fd.as_fd()).as_str());
+            set.map_err(|errno| failed(context, key, errno))?;
+            held.push(fd);
         }
         if writable.volatile {
-            fsconfig_set_flag(&context, "volatile").map_err(|errno| failed(&context, "volatile", errno))?;
+            fsconfig_set_flag(context, "volatile").map_err(|errno| failed(context, "volatile", errno))?;
         }
     }
     // With these off, an upper directory says all of what changed: a layer can be packed from it.
     for key in ["redirect_dir", "metacopy", "index"] {
-        match fsconfig_set_string(&context, key, "off") {
+        match fsconfig_set_string(context, key, "off") {
             // A kernel without the feature has it off.
             Ok(()) | Err(Errno::INVAL) => {}
-            Err(errno) => return Err(failed(&context, key, errno)),
+            Err(errno) => return Err(failed(context, key, errno)),
         }
     }
-    fsconfig_create(&context).map_err(|errno| failed(&context, "mounting", errno))?;
+    fsconfig_create(context).map_err(|errno| failed(context, "mounting", errno))?;
     let attributes = if writable.is_some() { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_RDONLY };
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(|errno| failed(&context, "mounting", errno))
-}
-
-/// One by one, as kernels from 6.5 on take them without a limit; before, joined in one option.
-fn set_lowers(context: &OwnedFd, lowers: &[PathBuf], opened: &[OwnedFd]) -> Result<(), Errno> {
-    for (at, (path, fd)) in lowers.iter().zip(opened).enumerate() {
-        match fsconfig_set_string(context, "lowerdir+", value(path, Some(fd.as_fd())).as_str()) {
-            Err(Errno::INVAL) if at == 0 => {
-                let all: Vec<_> = opened.iter().map(|fd| short(fd.as_fd())).collect();
-                return fsconfig_set_string(context, "lowerdir", all.join(":"));
-            }
-            other => other?,
-        }
-    }
-    Ok(())
+    fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(|errno| failed(context, "mounting", errno))
 }
 
 fn open(path: &Path) -> Result<OwnedFd, Error> {
@@ -109,18 +121,13 @@ fn open(path: &Path) -> Result<OwnedFd, Error> {
     rustix::fs::openat(CWD, path, flags, Mode::empty()).doing(|| format!("opening {}", path.display()))
 }
 
-/// A path as an option's value; where it is too long or no text, through its descriptor.
-fn value(path: &Path, fd: Option<BorrowedFd<'_>>) -> String {
-    match (path.to_str(), fd) {
-        (Some(text), _) if text.len() <= MAX_VALUE => text.to_owned(),
-        (_, Some(fd)) => short(fd),
-        (_, None) => path.to_string_lossy().into_owned(),
+/// A path as an option's value; through its descriptor where it is too long, no text, or has characters that mean
+/// something there.
+fn value(path: &Path, fd: BorrowedFd<'_>) -> String {
+    match path.to_str() {
+        Some(text) if text.len() <= MAX_VALUE && !text.contains([',', ':', '\\']) => text.to_owned(),
+        _ => format!("/proc/self/fd/{}", fd.as_raw_fd()),
     }
-}
-
-fn short(fd: BorrowedFd<'_>) -> String {
-    use std::os::fd::AsRawFd as _;
-    format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
 /// A mount error with what the kernel wrote into the context's log.

@@ -277,6 +277,18 @@ pub struct Resources {
     pub blkio_weight: Option<u16>,
 }
 
+impl Resources {
+    /// Per controller what the limits are called that it has to hold, and whether any is asked for.
+    pub(crate) fn by_controller(&self) -> [(&'static str, &'static str, bool); 4] {
+        [
+            ("memory", "a memory limit", self.memory.is_some() || self.memory_reservation.is_some()),
+            ("cpu", "a processor limit", self.cpu_quota.is_some() || self.cpu_shares.is_some()),
+            ("pids", "a limit of processes", self.pids.is_some_and(|pids| pids >= 0)),
+            ("cpuset", "processors", self.cpuset_cpus.is_some() || self.cpuset_mems.is_some()),
+        ]
+    }
+}
+
 /// System call filter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seccomp {

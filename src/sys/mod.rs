@@ -1,10 +1,12 @@
 //! Every `unsafe` block and raw system call of the project, one file per subject. Knows no containers.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod caps;
 pub mod exe;
 pub mod file;
 pub mod frame;
+pub mod kernel;
 pub mod mntns;
 pub mod mount;
 pub mod netns;

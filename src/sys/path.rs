@@ -39,6 +39,17 @@ fn open_with(folder: BorrowedFd<'_>, path: &Path, flags: OFlags, resolve: Resolv
     }
 }
 
+/// Runs `f` on a fresh thread whose working directory, and no other thread's, is `folder`.
+pub fn with_folder<T: Send>(folder: &Path, f: impl FnOnce() -> T + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("folder".to_owned()).spawn_scoped(scope, || {
+            super::process::unshare(libc::CLONE_FS)?;
+            rustix::process::chdir(folder).map_err(io::Error::from).map(|()| f())
+        })?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// What to make where a path is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {

@@ -9,7 +9,7 @@ use stack::runtime::launch::{Mount, MountFlags, Net, Resources, Seccomp, Share, 
 use stack::runtime::shim::{Adopt, Client, Event, State};
 use stack::sys::process;
 
-use crate::rig::{spawn, with_rig};
+use crate::rig::{is_unified, own_group, spawn, with_rig};
 
 #[test]
 fn exec_runs_inside() {
@@ -30,7 +30,7 @@ fn exec_runs_inside() {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert!(
-            text.starts_with("host-main\n33\nfed\n") && text.contains(":memory:/\n") && text.contains("Seccomp:\t2"),
+            text.starts_with("host-main\n33\nfed\n") && text.contains(own_group()) && text.contains("Seccomp:\t2"),
             "{text}"
         );
         let event = rig.client.next_event().await.unwrap();
@@ -104,9 +104,14 @@ fn init_reaps_and_forwards() {
 #[test]
 fn limits_hold() {
     with_rig(async |rig| {
-        let script = "f=/dev/shm/fill; cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/memory/memory.limit_in_bytes \
-            /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpuset/cpuset.cpus; head -c 64m /dev/zero > $f; echo survived";
-        let mut launch = rig.launch("limits", script);
+        let (files, seen) = if is_unified() {
+            ("pids.max memory.max cpu.max cpuset.cpus", "20\n33554432\n50000 100000\n0\n")
+        } else {
+            let files = "pids/pids.max memory/memory.limit_in_bytes cpu/cpu.cfs_quota_us cpuset/cpuset.cpus";
+            (files, "20\n33554432\n50000\n0\n")
+        };
+        let script = format!("cd /sys/fs/cgroup && cat {files}; head -c 40m /dev/zero > /dev/shm/fill; echo survived");
+        let mut launch = rig.launch("limits", &script);
         launch.shm_size = 128 << 20;
         launch.cgroup.resources = Resources {
             memory: Some(32 << 20),
@@ -116,7 +121,7 @@ fn limits_hold() {
             ..Resources::default()
         };
         let (status, text) = rig.run(&launch).await;
-        assert!(text.starts_with("20\n33554432\n50000\n0\n"), "{text}");
+        assert!(text.starts_with(seen), "{text}");
         assert!(status.oom, "{status:?} {text}");
         launch.cgroup.resources = Resources { pids: Some(6), ..Resources::default() };
         launch.process = rig.process(&["sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 1 & done; echo all"]);

@@ -9,5 +9,6 @@
 
 mod confine;
 mod life;
+mod limits;
 mod rig;
 mod start;

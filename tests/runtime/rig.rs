@@ -142,7 +142,7 @@ impl Rig {
     /// Waits for the container's end.
     pub async fn wait(&self, wanted: &str) -> ExitStatus {
         loop {
-            let event = tokio::time::timeout(Duration::from_secs(10), self.client.next_event()).await;
+            let event = tokio::time::timeout(Duration::from_secs(60), self.client.next_event()).await;
             if let Event::Exited { id, status, .. } = event.expect("no event in time").expect("the shim is gone")
                 && id == wanted
             {
@@ -166,13 +166,24 @@ impl Rig {
         let fifos: Vec<_> = std::fs::read_dir(self.folder.path().join("fifo")).unwrap().collect();
         assert!(fifos.is_empty(), "{fifos:?}");
         assert!(!self.folder.path().join("shim.sock").exists());
-        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap() {
-            let folder = hierarchy.unwrap().path().join("stack-test").join(self.name());
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().map(|entry| entry.unwrap().path());
+        for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
+            let folder = hierarchy.join("stack-test").join(self.name());
             assert!(!folder.exists(), "{} is left", folder.display());
         }
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(&self.name()), "a mount is left");
     }
+}
+
+/// Whether this machine has control groups of version 2 only.
+pub fn is_unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// How a process in a container sees its own memory group in `/proc/self/cgroup`.
+pub fn own_group() -> &'static str {
+    if is_unified() { "0::/\n" } else { ":memory:/\n" }
 }
 
 /// A bind mount at slot `slot`.

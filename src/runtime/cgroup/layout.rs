@@ -32,7 +32,7 @@ pub(crate) struct Unified {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) v1: Vec<Hierarchy>,
-    /// `None` also where it is mounted beside v1 without a controller that containers need.
+    /// Also where it is mounted beside v1, with few controllers or none: it kills and freezes without.
     pub(crate) unified: Option<Unified>,
 }
 
@@ -54,7 +54,9 @@ impl Layout {
             let Some(mount) = left.split(' ').nth(4).map(PathBuf::from) else { continue };
             let mut fields = right.split(' ');
             let (kind, options) = (fields.next(), fields.nth(1).unwrap_or_default());
-            if kind == Some("cgroup2") && layout.unified.is_none() {
+            // A container without rights may see one that it can't change.
+            let writable = left.split(' ').nth(5).is_some_and(|flags| flags.split(',').any(|flag| flag == "rw"));
+            if kind == Some("cgroup2") && layout.unified.is_none() && writable {
                 let controllers = controllers_of(&mount).split_whitespace().map(str::to_owned).collect();
                 layout.unified = Some(Unified { mount, controllers });
             } else if kind == Some("cgroup") {
@@ -64,10 +66,6 @@ impl Layout {
                     layout.v1.push(Hierarchy { mount, controllers });
                 }
             }
-        }
-        let useless = |unified: &mut Unified| !unified.controllers.iter().any(|name| USED.contains(&name.as_str()));
-        if !layout.v1.is_empty() {
-            layout.unified.take_if(useless);
         }
         layout
     }
@@ -101,11 +99,17 @@ mod tests {
 ";
 
     #[test]
-    fn hybrid_with_an_empty_unified_tree_is_v1() {
+    fn hybrid_with_an_empty_unified_tree_uses_both() {
         let layout = Layout::parse(V1, |_| "hugetlb\n".to_owned());
         assert_eq!(layout.v1.len(), 2);
         assert_eq!(layout.with("cpuacct").unwrap().name(), "cpu,cpuacct");
-        assert_eq!(layout.unified, None);
+        assert!(layout.unified.is_some() && !layout.unified_has("memory"));
+    }
+
+    #[test]
+    fn a_unified_tree_that_cannot_be_changed_is_left_alone() {
+        let layout = Layout::parse(&V1.replace("unified rw", "unified ro,relatime"), |_| String::new());
+        assert_eq!((layout.v1.len(), layout.unified), (2, None));
     }
 
     #[test]

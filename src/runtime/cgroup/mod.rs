@@ -2,12 +2,14 @@
 //!
 //! A [`Layout`] is found once per shim. A [`Group`] is a container's place in it.
 
+mod devices;
+mod freezer;
 mod layout;
 mod v1;
 mod v2;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -22,19 +24,6 @@ use crate::sys;
 
 pub(crate) use layout::Layout;
 
-/// Devices that every container may use; making nodes needs a capability beside.
-const STANDARD_DEVICES: [&str; 10] = [
-    "c *:* m",
-    "b *:* m",
-    "c 1:3 rwm",
-    "c 1:5 rwm",
-    "c 1:7 rwm",
-    "c 1:8 rwm",
-    "c 1:9 rwm",
-    "c 5:0 rwm",
-    "c 5:2 rwm",
-    "c 136:* rwm",
-];
 /// How often killing is repeated until nobody is left who could fork.
 const KILL_ROUNDS: usize = 100;
 /// Milliseconds.
@@ -57,21 +46,35 @@ impl Group {
         Ok(Self { layout: layout.clone(), path: path.to_owned() })
     }
 
-    /// Makes the unified group with its limits, before the clone, which is born into it. `None` without v2.
-    pub(crate) fn make_unified(&self, wanted: &Cgroup) -> Result<Option<OwnedFd>, LaunchError> {
+    /// Makes the unified group with its limits and device filter, before the clone, which is born into it. `None`
+    /// where no such hierarchy is mounted.
+    pub(crate) fn make_unified(
+        &self,
+        wanted: &Cgroup,
+        privileged: bool,
+        devices: &[Device],
+    ) -> Result<Option<OwnedFd>, LaunchError> {
         let Some(unified) = &self.layout.unified else { return Ok(None) };
         v2::make(unified, &self.path, &wanted.resources)?;
-        self.unified().map_err(|e| LaunchError::new(format!("open control group {}", self.path), e))
+        let opened = self.unified().map_err(|e| LaunchError::new(format!("open control group {}", self.path), e))?;
+        if let (Some(group), false, None) = (&opened, privileged, self.layout.with("devices")) {
+            match devices::filter(group.as_fd(), &devices::allowed(devices, &wanted.device_rules)) {
+                // Inside of another container the right to may be lacking: there, only the lack of nodes and of the
+                // right to make them protects. Who asked for rules gets them or nothing.
+                Err(_) if wanted.device_rules.is_empty() => {}
+                other => other.map_err(|e| LaunchError::new("filter the devices of the control group", e))?,
+            }
+        }
+        Ok(opened)
     }
 
     /// Makes the v1 groups with their limits and moves the caller into them.
     pub(crate) fn enter(&self, wanted: &Cgroup, privileged: bool, devices: &[Device]) -> Result<(), LaunchError> {
         let rules = (!privileged).then(|| {
-            let standard = STANDARD_DEVICES.iter().map(|&rule| rule.to_owned());
-            let asked = devices.iter().map(|device| DeviceRule::from(device).to_string());
-            standard.chain(asked).chain(wanted.device_rules.iter().map(DeviceRule::to_string)).collect::<Vec<_>>()
+            let allowed = devices::allowed(devices, &wanted.device_rules);
+            allowed.iter().map(DeviceRule::to_string).collect::<Vec<_>>()
         });
-        v1::enter(&self.layout, &self.path, &wanted.resources, rules.as_deref(), !wanted.device_rules.is_empty())
+        v1::enter(&self.layout, &self.path, &wanted.resources, rules.as_deref())
     }
 
     /// Moves the caller, an exec's clone, into the v1 groups that there are.
@@ -88,18 +91,28 @@ impl Group {
 
     /// The unified group's folder, for a clone to be born into.
     pub(crate) fn unified(&self) -> io::Result<Option<OwnedFd>> {
-        let Some(unified) = &self.layout.unified else { return Ok(None) };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Some(rustix::fs::open(unified.mount.join(&self.path), flags, Mode::empty())?))
+        self.unified_folder().map(|folder| open(&folder)).transpose()
+    }
+
+    /// The unified group that a process of the container is in: its own, or one that it made inside, since a group
+    /// that hands controllers down takes no processes.
+    pub(crate) fn unified_of(&self, pid: i32) -> io::Result<Option<OwnedFd>> {
+        let Some(folder) = self.unified_folder() else { return Ok(None) };
+        let groups = fs_err::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        let at = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+        let inside = at.split_once(&format!("/{}/", self.path)).map(|(_, inside)| inside);
+        open(&inside.map_or(folder.clone(), |inside| folder.join(inside))).map(Some)
     }
 
     /// Where a container may see its groups: (name below `/sys/fs/cgroup`, folder, which may be missing). One without
     /// a name is the whole.
     pub(crate) fn views(&self) -> Vec<(String, PathBuf)> {
-        match &self.layout.unified {
-            Some(unified) if self.layout.v1.is_empty() => vec![(String::new(), unified.mount.join(&self.path))],
-            _ => self.layout.v1.iter().map(|v1| (v1.name(), v1.mount.join(&self.path))).collect(),
+        let unified = self.unified_folder();
+        if let (Some(folder), true) = (&unified, self.layout.v1.is_empty()) {
+            return vec![(String::new(), folder.clone())];
         }
+        let v1 = self.layout.v1.iter().map(|v1| (v1.name(), v1.mount.join(&self.path)));
+        v1.chain(unified.map(|folder| ("unified".to_owned(), folder))).collect()
     }
 
     /// Whether the kernel killed something for lack of memory.
@@ -115,34 +128,32 @@ impl Group {
 
     /// Stops or continues every process.
     pub(crate) fn freeze(&self, frozen: bool) -> io::Result<()> {
-        if let Some(freezer) = self.layout.with("freezer") {
-            let word = if frozen { "FROZEN" } else { "THAWED" };
-            return write(&freezer.mount.join(&self.path).join("freezer.state"), word);
+        // A process that the unified freezer holds can be killed; one that v1's holds dies when it thaws.
+        match (self.unified_folder(), self.layout.with("freezer")) {
+            (Some(folder), _) => freezer::unified(&folder, frozen),
+            (None, Some(v1)) => freezer::v1(&v1.mount.join(&self.path), frozen),
+            (None, None) => Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel has no freezer control group")),
         }
-        match &self.layout.unified {
-            Some(unified) => {
-                write(&unified.mount.join(&self.path).join("cgroup.freeze"), if frozen { "1" } else { "0" })
-            }
-            None => Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel has no freezer control group")),
-        }
+    }
+
+    /// Lets what is frozen go on, so that a signal reaches it.
+    pub(crate) fn thaw(&self) {
+        let _ = self.freeze(false);
     }
 
     /// Kills every process, again until none is left.
     pub(crate) fn kill(&self) {
-        if let Some(unified) = &self.layout.unified
-            && write(&unified.mount.join(&self.path).join("cgroup.kill"), "1").is_ok()
+        if let Some(folder) = self.unified_folder()
+            && write(&folder.join("cgroup.kill"), "1").is_ok()
         {
             return;
         }
-        let Some(folder) = self.folders().next() else { return };
         for _ in 0..KILL_ROUNDS {
-            let pids = fs_err::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-            let pids: Vec<i32> = pids.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 1).collect();
+            let pids = self.folders().next().map(|folder| members(&folder)).unwrap_or_default();
             if pids.iter().filter(|pid| sys::process::kill(**pid, libc::SIGKILL).is_ok()).count() == 0 {
                 return;
             }
-            // A frozen process dies when it thaws.
-            let _ = self.freeze(false);
+            self.thaw();
         }
     }
 
@@ -171,6 +182,10 @@ impl Group {
         }
     }
 
+    fn unified_folder(&self) -> Option<PathBuf> {
+        self.layout.unified.as_ref().map(|unified| unified.mount.join(&self.path))
+    }
+
     fn folders(&self) -> impl Iterator<Item = PathBuf> {
         self.layout.mounts().map(|mount| mount.join(&self.path))
     }
@@ -186,6 +201,23 @@ pub fn sweep(path: &str) -> io::Result<()> {
     group.remove_patiently();
     group.remove_parents();
     Ok(())
+}
+
+fn open(folder: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(folder, flags, Mode::empty())?)
+}
+
+/// The processes in a group and in those inside.
+fn members(folder: &Path) -> Vec<i32> {
+    let own = fs_err::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    let mut pids: Vec<i32> = own.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 1).collect();
+    for entry in fs_err::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            pids.extend(members(&entry.path()));
+        }
+    }
+    pids
 }
 
 fn remove_folder(folder: &Path) -> bool {

@@ -10,16 +10,14 @@ use super::{make_folder, missing, set, write};
 use crate::runtime::error::LaunchError;
 use crate::runtime::launch::Resources;
 
-/// Makes the groups, sets the limits and moves the caller. Without `rules` all devices are allowed; `device_rules`
-/// says that some of them were asked for.
+/// Makes the groups, sets the limits and moves the caller. Without `rules` all devices are allowed.
 pub(super) fn enter(
     layout: &Layout,
     path: &str,
     resources: &Resources,
     rules: Option<&[String]>,
-    device_rules: bool,
 ) -> Result<(), LaunchError> {
-    refuse_unholdable(layout, resources, device_rules)?;
+    refuse_unholdable(layout, resources)?;
     for hierarchy in &layout.v1 {
         if !is_needed(hierarchy, resources) {
             continue;
@@ -144,16 +142,8 @@ fn allow_devices(folder: &Path, rules: &[String]) -> Result<(), LaunchError> {
     Ok(())
 }
 
-fn refuse_unholdable(layout: &Layout, resources: &Resources, device_rules: bool) -> Result<(), LaunchError> {
-    let asked = [
-        ("memory", "a memory limit", resources.memory.is_some() || resources.memory_reservation.is_some()),
-        ("cpu", "a processor limit", resources.cpu_quota.is_some() || resources.cpu_shares.is_some()),
-        ("pids", "a limit of processes", resources.pids.is_some_and(|pids| pids >= 0)),
-        ("cpuset", "processors", resources.cpuset_cpus.is_some() || resources.cpuset_mems.is_some()),
-        // The unified hierarchy has none: there, only the lack of nodes and of the right to make them protects.
-        ("devices", "device rules", device_rules),
-    ];
-    for (controller, limit, wanted) in asked {
+fn refuse_unholdable(layout: &Layout, resources: &Resources) -> Result<(), LaunchError> {
+    for (controller, limit, wanted) in resources.by_controller() {
         if wanted && layout.with(controller).is_none() && !layout.unified_has(controller) {
             return Err(missing(controller, limit));
         }

@@ -16,6 +16,18 @@ pub(super) fn make(unified: &Unified, path: &str, resources: &Resources) -> Resu
     let folder = make_folder(&unified.mount, path).map_err(|e| LaunchError::new(step(), e))?;
     let has = |controller: &str| unified.controllers.iter().any(|name| name == controller);
     delegate(unified, path);
+    // What isn't handed down here, because the group above holds processes itself, can't hold a limit.
+    let handed = fs_err::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
+    let lacks = |controller: &str| has(controller) && !handed.split_whitespace().any(|name| name == controller);
+    for (controller, limit, wanted) in resources.by_controller() {
+        if wanted && lacks(controller) {
+            let reason = format!(
+                "{} holds processes itself and hands `{controller}` to no group below; move them into a group of their own",
+                unified.mount.display()
+            );
+            return Err(LaunchError::refused(format!("set {limit}"), reason));
+        }
+    }
     if has("memory") {
         limit_memory(&folder, resources)?;
     }

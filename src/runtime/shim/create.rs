@@ -80,7 +80,7 @@ impl Shim {
             Share::Join(other) => Some(self.process_of(other)?),
             _ => None,
         };
-        let unified = group.make_unified(&launch.cgroup)?;
+        let unified = group.make_unified(&launch.cgroup, launch.privileged, &launch.devices)?;
         let (ours, theirs) = Port::pair().map_err(|e| LaunchError::new("make a socket", e))?;
         let plan = Plan { launch, fds, port: theirs, standard, group: &group, filter, enter, shared_memory_of };
         let foreign_pids = match &launch.namespaces.pid {

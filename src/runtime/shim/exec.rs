@@ -35,7 +35,8 @@ impl Shim {
         let standard = Standard { fds: [fds.next(), fds.next(), fds.next()], owned: false };
         let joined =
             Joined { process, port: theirs, standard, filter, group: &container.group, container: &container.pidfd };
-        let unified = container.group.unified().map_err(|e| LaunchError::new("open the control group", e))?;
+        let unified =
+            container.group.unified_of(container.pid).map_err(|e| LaunchError::new("open the control group", e))?;
         let cloned = self.clone_into(Some(&container.pidfd), 0, unified.as_ref(), || child::run_exec(&joined));
         let cloned = cloned.map_err(|e| LaunchError::new("enter the container", e))?;
         drop(joined);

@@ -25,7 +25,13 @@ impl Shim {
     }
 
     pub(super) fn signal(&mut self, asker: Asker, id: &str, signal: i32) {
-        let reply = self.with_living(id, |container| process::signal(container.pidfd.as_fd(), signal));
+        let reply = self.with_living(id, |container| {
+            process::signal(container.pidfd.as_fd(), signal)?;
+            if signal == libc::SIGKILL {
+                container.group.thaw();
+            }
+            Ok(())
+        });
         self.reply(asker, reply, &[]);
     }
 
