@@ -201,10 +201,10 @@ fn request(
 }
 
 fn dockerfile(directory: &Path, build: &Build) -> Result<(PathBuf, String), Error> {
-    if let Some(text) = &build.dockerfile_inline {
+    if let Some(text) = build.dockerfile_inline.as_ref().filter(|text| !text.is_empty()) {
         return Ok((directory.join("Dockerfile"), text.clone()));
     }
-    let path = directory.join(build.dockerfile.as_deref().unwrap_or("Dockerfile"));
+    let path = directory.join(build.dockerfile.as_deref().filter(|path| !path.is_empty()).unwrap_or("Dockerfile"));
     let text = fs::read_to_string(&path)?;
     Ok((path, text))
 }

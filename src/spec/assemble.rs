@@ -73,7 +73,19 @@ impl<'s, 'a> Assembler<'s, 'a> {
                 model = merge::merge(self.session, model, tree, &schema::ROOT_SHAPE);
             }
         }
+        self.contexts(&mut model, &scope.base);
         model
+    }
+
+    /// A service that is built and says nothing of its context is built from the project directory.
+    fn contexts(&self, model: &mut Node, base: &Path) {
+        let services = model.as_map_mut().and_then(|map| map.get_mut("services")?.node.as_map_mut());
+        for service in services.into_iter().flat_map(|services| services.values_mut()) {
+            let Some(build) = service.node.as_map_mut().and_then(|service| service.get_mut("build")) else { continue };
+            let relative = self.session.options.no_path_resolution;
+            let context = if relative { ".".to_owned() } else { base.display().to_string() };
+            build.node.set_default("context", Node::str(context, build.key));
+        }
     }
 
     /// One document, interpolated and in canonical shape.

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::diagnostic::Kind;
 use super::merge;
 use super::node::{Entry, Map, Node, Trail, Value};
-use super::schema::{Merge, Object, Shape};
+use super::schema::{Merge, Missing, Object, Shape};
 use super::session::Session;
 use super::source::Span;
 use super::units::{ByteSize, Span as Time};
@@ -42,10 +42,21 @@ impl Canon<'_, '_> {
             Shape::Any => Some(node),
             Shape::Str => self.string(node, trail),
             Shape::Text => self.text(node, trail),
+            Shape::NumberText if matches!(node.value, Value::Bool(_)) => self.mismatch(&node, trail, "a string"),
+            Shape::WholeText if matches!(node.value, Value::Bool(_) | Value::Float(..)) => {
+                self.mismatch(&node, trail, "a string or a whole number")
+            }
+            Shape::NumberText | Shape::WholeText => self.text(node, trail),
+            Shape::Attestation if matches!(node.value, Value::Int(..) | Value::Float(..)) => {
+                self.mismatch(&node, trail, "a boolean or a string")
+            }
+            Shape::Attestation => self.text(node, trail),
             Shape::Bool => self.boolean(node, trail),
             Shape::StrictBool if matches!(node.value, Value::Bool(_)) => Some(node),
             Shape::StrictBool => self.mismatch(&node, trail, "a boolean (true or false)"),
             Shape::Int(least, most) => self.integer(node, *least, *most, trail),
+            Shape::StrictInt(..) if node.as_str().is_some() => self.mismatch(&node, trail, "a whole number"),
+            Shape::StrictInt(least, most) => self.integer(node, *least, *most, trail),
             Shape::Float => self.float(node, trail),
             Shape::Duration => self.duration(node, trail),
             Shape::Bytes | Shape::SizeText => self.size(node, matches!(shape, Shape::SizeText), trail),
@@ -57,14 +68,18 @@ impl Canon<'_, '_> {
             }
             Shape::WatchPath => {
                 let node = self.string(node, trail)?;
+                if node.as_str() == Some("") {
+                    return self.bad(span, trail, "the path is empty");
+                }
                 Some(self.linked_path(node))
             }
             Shape::Context => {
-                let node = self.text(node, trail)?;
+                let node = self.string(node, trail)?;
                 Some(self.context(node))
             }
             Shape::StrList => self.list(node, &Shape::Str, trail),
-            Shape::TextList => self.list(node, &Shape::Text, trail),
+            Shape::Unique(list) => self.value(node, list, trail),
+            Shape::Addresses => self.addresses(node, trail),
             Shape::StrOrList(item) => {
                 let node = if node.as_list().is_some() { node } else { Node::new(Value::List(vec![node]), span) };
                 self.list(node, item, trail)
@@ -72,7 +87,8 @@ impl Canon<'_, '_> {
             Shape::Command => self.command(node, trail),
             Shape::Test => self.health_test(node, trail),
             Shape::Mapping(missing, item) => self.mapping(node, *missing, item, trail),
-            Shape::TextMap => self.text_map(node, trail),
+            Shape::TextMap => self.text_map(node, Missing::Empty, trail),
+            Shape::OptionMap => self.text_map(node, Missing::Refused, trail),
             Shape::Hosts => self.hosts(node, trail),
             Shape::List(item) => self.list(node, item, trail),
             Shape::MapOf(item) => self.map_of(node, item, trail),
@@ -187,7 +203,7 @@ impl Canon<'_, '_> {
         let mut map = Map::with_capacity(list.len());
         for (index, node) in list.into_iter().enumerate().filter(|(_, node)| !node.is_reset()) {
             let span = node.span;
-            let Some(node) = self.walk(node, &Shape::Str, &Trail::Index(trail, index)) else { continue };
+            let Some(node) = self.string(node, &Trail::Index(trail, index)) else { continue };
             if let Some(name) = node.as_str() {
                 map.insert(name.to_owned(), Entry { key: span, node: Node::new(Value::Null, span) });
             }

@@ -70,6 +70,10 @@ fn env_files(
         if !file.required && !session.loader.is_file(path) {
             continue;
         }
+        if file.path.is_empty() {
+            session.error(Kind::Value, place, format!("env_file of service {name}: the path is empty"));
+            continue;
+        }
         let why = format!("env_file of service {name}");
         let Some((number, text)) = session.read(path, limits::ENV_FILE_BYTES, &why, Some(place)) else { continue };
         let own = service.environment.clone();

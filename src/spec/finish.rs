@@ -1,6 +1,8 @@
 //! The last look at the merged tree: nothing required is missing, nothing is null that must not be, and values that
 //! mean the same as none are gone.
 
+use std::collections::HashMap;
+
 use super::diagnostic::Kind;
 use super::node::{Entry, Map, Node, Trail, Value};
 use super::schema::{self, Field, Object, Shape};
@@ -20,6 +22,7 @@ fn walk(session: &mut Session<'_>, node: &mut Node, shape: &'static Shape, trail
         Shape::Optional(Shape::Resource(_)) if node.is_null() => node.value = Value::Map(Map::new()),
         Shape::Optional(_) if node.is_null() => {}
         Shape::Optional(item) => walk(session, node, item, trail, key),
+        Shape::Unique(_) => distinct(session, node, trail),
         Shape::MapOf(item) | Shape::Names(item) => entries(session, node, item, trail),
         Shape::DependsOn => entries(session, node, &schema::DEPENDENCY_SHAPE, trail),
         Shape::Ulimits => entries(session, node, &schema::ULIMIT_SHAPE, trail),
@@ -51,6 +54,20 @@ fn items(session: &mut Session<'_>, node: &mut Node, item: &'static Shape, trail
     for (index, node) in list.iter_mut().enumerate() {
         let span = node.span;
         walk(session, node, item, &Trail::Index(trail, index), span);
+    }
+}
+
+/// Complains about an item that a list has twice.
+fn distinct(session: &mut Session<'_>, node: &Node, trail: &Trail<'_>) {
+    let mut seen: HashMap<String, Span> = HashMap::new();
+    for item in node.as_list().unwrap_or_default() {
+        let Some(text) = item.scalar_text() else { continue };
+        let message = format!("{trail} has `{text}` twice");
+        if let Some(first) = seen.insert(text, item.span) {
+            let diagnostic = session.error_at(Kind::Value, item.span, message);
+            let first = session.sources.place(first, "first here");
+            session.report(diagnostic.at(first).hint("keep one of the two"));
+        }
     }
 }
 

@@ -53,6 +53,11 @@ impl Canon<'_, '_> {
         };
         let mut out = Map::with_capacity(entries.len());
         for (name, Entry { key, node }) in entries {
+            if name.is_empty() && node.is_null() {
+                let warning = self.session.warning_at(Kind::Value, key, format!("{trail}: an empty entry is ignored"));
+                self.session.report(warning);
+                continue;
+            }
             if name.is_empty() {
                 self.session.error(Kind::Value, key, format!("{trail}: the name before `=` is missing"));
                 continue;
@@ -62,8 +67,15 @@ impl Canon<'_, '_> {
                 self.session.error(Kind::Value, key, message);
                 continue;
             }
-            let blank = node.is_null() && !node.is_reset() && missing == Missing::Empty;
-            let node = if blank { Node::str("", node.span) } else { node };
+            let blank = node.is_null() && !node.is_reset();
+            let node = match missing {
+                Missing::Refused if blank => {
+                    self.session.error(Kind::Shape, key, format!("{trail}: `{name}` lacks a value"));
+                    continue;
+                }
+                Missing::Empty if blank => Node::str("", node.span),
+                _ => node,
+            };
             if let Some(node) = self.walk(node, item, &Trail::Key(trail, &name)) {
                 out.insert(name, Entry { key, node });
             }
@@ -86,11 +98,20 @@ impl Canon<'_, '_> {
         pairs
     }
 
-    pub(crate) fn text_map(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
+    pub(crate) fn text_map(&mut self, node: Node, missing: Missing, trail: &Trail<'_>) -> Option<Node> {
         if node.as_map().is_none() {
             return self.mismatch(&node, trail, "a mapping");
         }
-        self.mapping(node, Missing::Empty, &Shape::Text, trail)
+        self.mapping(node, missing, &Shape::NumberText, trail)
+    }
+
+    /// `dns`: addresses, empty ones left out.
+    pub(crate) fn addresses(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
+        let mut node = self.walk(node, &Shape::StrOrList(&Shape::Str), trail)?;
+        if let Value::List(list) = &mut node.value {
+            list.retain(|item| item.as_str() != Some(""));
+        }
+        Some(node)
     }
 
     /// `extra_hosts`: a sorted list of `name=address`.
@@ -100,6 +121,9 @@ impl Canon<'_, '_> {
         match node.value {
             Value::Map(map) => {
                 for (name, Entry { node, .. }) in map {
+                    if node.is_null() && !node.is_reset() {
+                        return self.mismatch(&node, &Trail::Key(trail, &name), "an address");
+                    }
                     let node = self.walk(node, &Shape::StrOrList(&Shape::Str), &Trail::Key(trail, &name))?;
                     let Value::List(addresses) = node.value else { continue };
                     hosts.extend(addresses.into_iter().map(|address| (name.clone(), address)));
@@ -182,7 +206,9 @@ impl Canon<'_, '_> {
             && let Some(options) = map.get_mut("driver_opts").and_then(|options| options.node.as_map_mut())
             && let Some(device) = options.get_mut("device")
         {
-            device.node = self.path(std::mem::take(&mut device.node));
+            let node = std::mem::take(&mut device.node);
+            let empty = node.as_str() == Some("");
+            device.node = self.path(if empty { Node::str(".", node.span) } else { node });
         }
         Some(node)
     }
@@ -235,7 +261,7 @@ impl Canon<'_, '_> {
             && let Some(text) = published.as_str().filter(|text| !text.is_empty())
             && let Err(error) = ports::published(text)
         {
-            return self.bad(published.span, trail, error);
+            self.refuse(&published, trail, error);
         }
         if let Some(ip) = port.get("host_ip").filter(|node| !self.is_template(node)).cloned()
             && let Some(text) = ip.as_str()
@@ -245,9 +271,22 @@ impl Canon<'_, '_> {
         }
         let protocol = port.get("protocol").cloned().unwrap_or_default();
         if let Some(Err(error)) = protocol.as_str().filter(|_| !self.is_template(&protocol)).map(ports::protocol) {
-            return self.bad(protocol.span, trail, error);
+            self.refuse(&protocol, trail, error);
+        }
+        if let Some(target) = port.get("target").filter(|target| matches!(target.value, Value::Int(0, _))).cloned() {
+            self.refuse(&target, trail, PortError::Zero);
         }
         Some(port)
+    }
+
+    /// What can be printed, but not started.
+    fn refuse(&mut self, node: &Node, trail: &Trail<'_>, error: PortError) {
+        self.session.refuse(
+            Kind::Value,
+            node.span,
+            &format!("{trail}: {error}"),
+            "a container cannot be started with it",
+        );
     }
 
     pub(crate) fn file_mounts(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
@@ -319,6 +358,10 @@ impl Canon<'_, '_> {
         let Value::Map(map) = node.value else { return self.mismatch(&node, trail, "a mapping") };
         let mut out = Map::with_capacity(map.len());
         for (name, Entry { key, node }) in map {
+            if node.is_null() && !node.is_reset() {
+                self.mismatch::<Node>(&node, &Trail::Key(trail, &name), "a string or a list of strings");
+                continue;
+            }
             if let Some(node) = self.walk(node, &Shape::StrOrList(&Shape::Text), &Trail::Key(trail, &name)) {
                 out.insert(name, Entry { key, node });
             }

@@ -223,18 +223,15 @@ fn name_and_environment(
 #[allow(clippy::option_option, reason = "no name and a bad name are different outcomes")]
 fn own_name(request: &LoadRequest, files: &[Parsed], session: &mut Session<'_>) -> Option<Option<String>> {
     let documents = files.iter().flat_map(|file| &file.documents);
-    let Some(node) = documents.filter_map(|document| document.get("name")).rfind(|node| node.as_str().is_some()) else {
+    let named = |node: &&Node| node.as_str().is_some_and(|name| !name.is_empty());
+    let Some(node) = documents.filter_map(|document| document.get("name")).rfind(named) else {
         return Some(None);
     };
     let raw = node.as_str().unwrap_or_default();
     let lookup = |name: &str| request.environment.get(name).cloned();
     let Ok(text) = interpolate::substitute(raw, &lookup, &mut BTreeSet::new()) else { return Some(None) };
-    if text.is_empty() && raw.contains('$') {
-        return Some(None);
-    }
     let name = name::normalize(&text);
-    let foreign = |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-' | '.');
-    if name.is_empty() || text.contains(foreign) || text.starts_with('-') || text.len() > 128 {
+    if name.is_empty() || text.len() > 128 {
         let message = format!("`{text}` cannot be a project name");
         session.error_hint(Kind::Value, node.span, message, "use lower-case letters, digits, `-` and `_`");
         return None;

@@ -59,7 +59,8 @@ impl Canon<'_, '_> {
         if bind || !bind_options.is_empty() {
             entries.push(("bind", Node::map(bind_options, span)));
         }
-        if !bind || volume.nocopy {
+        let short = node.as_str().is_some_and(|text| text.len() <= 2);
+        if !bind && !short || volume.nocopy {
             let nocopy = volume.nocopy.then(|| ("nocopy", Node::bool(true, span)));
             entries.push(("volume", Node::map(nocopy, span)));
         }
@@ -79,7 +80,7 @@ impl Canon<'_, '_> {
     /// The host path of a bind mount: absolute, a path of Windows left alone.
     fn bind_source(&mut self, source: Node) -> Node {
         match source.as_str() {
-            Some(path) if volumes::is_windows(path) => {
+            Some(path) if volumes::is_windows_absolute(path) => {
                 let message = format!("`{path}` is a path of Windows; this host has no drives");
                 self.session.refuse(Kind::Value, source.span, &message, "use a path such as `./data`");
                 source

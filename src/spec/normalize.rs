@@ -13,6 +13,7 @@ pub(crate) fn normalize(project: &mut Project, environment: &Environment) {
         build(service, environment);
         depend(service);
         policies(service);
+        device_requests(service);
         emptied(service);
         for secret in &mut service.secrets {
             secret.target.get_or_insert_with(|| format!("/run/secrets/{}", secret.source));
@@ -74,6 +75,19 @@ fn depend(service: &mut Service) {
     for source in service.volumes_from.clone().iter().filter(|source| !source.starts_with("container:")) {
         let name = source.split(':').next().unwrap_or_default().to_owned();
         service.depends_on.entry(name).or_insert_with(|| Dependency::started(false));
+    }
+}
+
+/// A request that says neither how many devices nor which means all.
+fn device_requests(service: &mut Service) {
+    let reservations = service.deploy.as_mut().and_then(|deploy| deploy.resources.as_mut()?.reservations.as_mut());
+    let devices = reservations.and_then(|reservations| reservations.devices.as_mut());
+    for list in [devices, service.gpus.as_mut()].into_iter().flatten() {
+        for request in list.as_array_mut().into_iter().flatten().filter_map(serde_json::Value::as_object_mut) {
+            if !request.contains_key("device_ids") {
+                request.entry("count").or_insert_with(|| (-1).into());
+            }
+        }
     }
 }
 

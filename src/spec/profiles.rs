@@ -12,7 +12,8 @@ pub(crate) fn disable(
     profiles: &[String],
     named: &[String],
 ) -> Result<BTreeMap<String, Service>, Box<Diagnostic>> {
-    let mut active: BTreeSet<&str> = profiles.iter().map(String::as_str).collect();
+    // As in docker compose, the empty profile is always on.
+    let mut active: BTreeSet<&str> = profiles.iter().map(String::as_str).chain([""]).collect();
     for name in named {
         let service = project.services.get(name).ok_or_else(|| Box::new(unknown(project, name)))?;
         active.extend(service.profiles.iter().map(String::as_str));

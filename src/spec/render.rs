@@ -20,15 +20,80 @@ pub fn canonical(project: &Project) -> Value {
     project.networks.values_mut().for_each(|network| network.extensions.clear());
     project.volumes.values_mut().for_each(|volume| volume.extensions.clear());
     project.configs.values_mut().chain(project.secrets.values_mut()).for_each(|object| object.extensions.clear());
-    value(&project)
+    value(&project, false)
 }
 
-/// The project with every `x-` key.
-fn value(project: &Project) -> Value {
+/// The project as JSON value, with or without the `x-` keys of its untyped sections.
+fn value(project: &Project, extensions: bool) -> Value {
     let mut value = serde_json::to_value(project).unwrap_or_default();
+    let top = value.as_object_mut();
+    top.into_iter().flat_map(|top| entries(top, "services")).for_each(|service| tidy_service(service, extensions));
     always_printed(&mut value);
     escape(&mut value);
     value
+}
+
+/// Brings the sections that the model keeps as written to what docker compose prints of them.
+fn tidy_service(service: &mut Map<String, Value>, extensions: bool) {
+    const SECTIONS: [&str; 8] =
+        ["blkio_config", "credential_spec", "deploy", "develop", "gpus", "models", "pre_start", "provider"];
+    for section in SECTIONS {
+        let Some(value) = service.get_mut(section) else { continue };
+        tidy(value, extensions);
+        if nothing(value) && (value.is_array() || section == "models") {
+            service.remove(section);
+        }
+    }
+    if let Some(Value::Object(build)) = service.get_mut("build") {
+        build.retain(|key, value| !(key.starts_with("dockerfile") && *value == ""));
+    }
+    let health = service.get_mut("healthcheck").and_then(Value::as_object_mut);
+    health.into_iter().for_each(|health| health.retain(|_, value| !value.as_array().is_some_and(Vec::is_empty)));
+    if let Some(swappiness) = service.get_mut("mem_swappiness") {
+        *swappiness = swappiness.to_string().into();
+    }
+    for mount in service.get_mut("volumes").and_then(Value::as_array_mut).into_iter().flatten() {
+        let bind = mount.get_mut("bind").and_then(Value::as_object_mut);
+        bind.into_iter().for_each(|bind| bind.retain(|key, value| key != "create_host_path" || *value != true));
+    }
+    for hooks in ["post_start", "pre_stop"] {
+        for hook in service.get_mut(hooks).and_then(Value::as_array_mut).into_iter().flatten() {
+            hook.as_object_mut().into_iter().for_each(|hook| {
+                hook.entry("command").or_insert_with(|| json!([]));
+            });
+        }
+    }
+}
+
+/// Drops what says nothing, and `x-` keys if so wanted, but never the entries of a mapping that its author names.
+fn tidy(value: &mut Value, extensions: bool) {
+    match value {
+        Value::Array(list) => list.iter_mut().for_each(|item| tidy(item, extensions)),
+        Value::Object(map) => {
+            map.retain(|key, value| {
+                let named = matches!(key.as_str(), "environment" | "options" | "labels");
+                if !named {
+                    tidy(value, extensions);
+                }
+                let zero = matches!(key.as_str(), "count" | "context_size") && *value == 0;
+                let none = !value.is_null() && nothing(value) && (named || !value.is_object());
+                (extensions || !key.starts_with("x-")) && !none && !zero
+            });
+        }
+        _ => {}
+    }
+}
+
+/// Whether a value is the same as none.
+fn nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(_) => false,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+    }
 }
 
 /// Adds what docker compose prints even where it is empty.
@@ -42,6 +107,11 @@ fn always_printed(value: &mut Value) {
         let watches = service.get_mut("develop").and_then(|develop| develop.get_mut("watch")?.as_array_mut());
         for watch in watches.into_iter().flatten().filter_map(Value::as_object_mut) {
             watch.entry("exec").or_insert_with(|| json!({ "command": null }));
+        }
+        for hook in service.get_mut("pre_start").and_then(Value::as_array_mut).into_iter().flatten() {
+            hook.as_object_mut().into_iter().for_each(|hook| {
+                hook.entry("command").or_insert(Value::Null);
+            });
         }
         if let Some(deploy) = service.get_mut("deploy").and_then(Value::as_object_mut) {
             deploy.entry("resources").or_insert_with(|| json!({}));
@@ -93,7 +163,7 @@ pub fn pretty(value: &Value) -> String {
 
 /// `config`: block style YAML, `x-` keys included.
 pub fn yaml(project: &Project) -> String {
-    tree_yaml(&value(project))
+    tree_yaml(&value(project, true))
 }
 
 /// A JSON value as block style YAML: for [`Loaded::tree`](super::Loaded::tree).

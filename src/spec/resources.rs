@@ -17,7 +17,8 @@ pub(crate) fn check(session: &mut Session<'_>, tree: &Node, project: &Project) {
         for (index, pool) in network.ipam.iter().flat_map(|ipam| &ipam.config).enumerate() {
             let path = ["networks", key, "ipam", "config", &index.to_string(), "subnet"];
             if let Some(Err(problem)) = pool.subnet.as_deref().map(subnet) {
-                session.error(Kind::Value, tree.locate(&path), format!("network `{key}`: {problem}"));
+                let message = format!("network `{key}`: {problem}");
+                session.refuse(Kind::Value, tree.locate(&path), &message, "the stack cannot be started with it");
             }
         }
     }
@@ -36,7 +37,7 @@ fn files(session: &mut Session<'_>, tree: &Node, what: &str, objects: &BTreeMap<
         let given: Vec<&str> = sources.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect();
         let possible = if what == "configs" { "`file`, `environment` or `content`" } else { "`file` or `environment`" };
         match given.as_slice() {
-            [] if object.driver.is_none() => {
+            [] => {
                 let message = format!("{singular} `{key}` lacks its source");
                 session.error_hint(
                     Kind::Shape,
@@ -116,7 +117,8 @@ fn addresses(session: &mut Session<'_>, tree: &Node, project: &Project) {
                 let span = tree.locate(&["services", name, "networks", key, attribute]);
                 let wanted_v4 = attribute == "ipv4_address";
                 let Some(address) = text.parse::<IpAddr>().ok().filter(|address| address.is_ipv4() == wanted_v4) else {
-                    session.error(Kind::Value, span, format!("service `{name}`: `{text}` is no {attribute}"));
+                    let message = format!("service `{name}`: `{text}` is no {attribute}");
+                    session.refuse(Kind::Value, span, &message, "the stack cannot be started with it");
                     continue;
                 };
                 let pools =
@@ -129,7 +131,7 @@ fn addresses(session: &mut Session<'_>, tree: &Node, project: &Project) {
                     .collect();
                 if !pools.is_empty() && !pools.iter().any(|pool| contains(*pool, address)) {
                     let message = format!("service `{name}`: `{text}` is outside the subnets of network `{key}`");
-                    session.error(Kind::Conflict, span, message);
+                    session.refuse(Kind::Conflict, span, &message, "the stack cannot be started with it");
                 }
             }
         }

@@ -3,8 +3,8 @@
 
 use Shape::{
     Any, Bool, Bytes, Command, Context, DependsOn, Duration, Enum, EnvFiles, FileMode, FileMounts, Float, Gpus, Hosts,
-    Int, List, MapOf, ModeNumber, Names, Object as Obj, Path, Ports, Resource, SizeText, Ssh, Str, StrList, StrOrList,
-    StrictBool, Test, Text, TextList, TextMap, Ulimits, Volumes,
+    Int, List, MapOf, ModeNumber, Names, Object as Obj, OptionMap, Path, Ports, Resource, SizeText, Ssh, Str, StrList,
+    StrOrList, StrictBool, StrictInt, Test, Text, TextMap, Ulimits, Unique, Volumes,
 };
 
 /// The shape of a value, in the sense of what it becomes.
@@ -16,12 +16,20 @@ pub(crate) enum Shape {
     Str,
     /// A scalar that becomes a string.
     Text,
+    /// A string or a number that becomes one.
+    NumberText,
+    /// A string or a whole number that becomes one.
+    WholeText,
+    /// A string or a boolean that becomes one.
+    Attestation,
     /// A boolean, or a string that casts to one.
     Bool,
     /// A boolean.
     StrictBool,
     /// An integer between two bounds, or a string that casts to one.
     Int(i64, i64),
+    /// An integer between two bounds; text is refused.
+    StrictInt(i64, i64),
     /// A number, or a string that casts to one.
     Float,
     /// `1m30s`.
@@ -44,8 +52,10 @@ pub(crate) enum Shape {
     Context,
     /// A list of strings.
     StrList,
-    /// A list of scalars that become strings.
-    TextList,
+    /// A list whose items differ from each other once everything is merged.
+    Unique(&'static Shape),
+    /// Addresses: a string or a list of strings, empty ones left out.
+    Addresses,
     /// A string or a list of strings, each of the given shape.
     StrOrList(&'static Shape),
     /// A shell-like string or a list of strings; null means "the image's".
@@ -54,8 +64,10 @@ pub(crate) enum Shape {
     Test,
     /// A mapping or a list of `key=value`, with what a missing value means and the shape of values.
     Mapping(Missing, &'static Shape),
-    /// A mapping to scalars that become strings.
+    /// A mapping to strings and numbers, which become strings; null is the empty string.
     TextMap,
+    /// The same, where null is refused.
+    OptionMap,
     /// `extra_hosts`.
     Hosts,
     /// A list.
@@ -103,6 +115,8 @@ pub(crate) enum Missing {
     Outside,
     /// The empty string.
     Empty,
+    /// Nothing: it is refused.
+    Refused,
 }
 
 /// How a later value joins an earlier one.
@@ -226,7 +240,7 @@ const NUMBER: Shape = Int(i64::MIN, i64::MAX);
 
 /// The whole file.
 pub(crate) static ROOT: Object = object(&[
-    f("version", Text),
+    f("version", Str),
     f("name", Str),
     f("include", List(&Shape::Short("path", &INCLUDE))),
     f("services", MapOf(&Obj(&SERVICE))),
@@ -268,15 +282,15 @@ static SERVICE: Object = object(&[
     f("attach", Bool),
     f("blkio_config", Obj(&BLKIO)),
     f("build", Shape::Short("context", &BUILD)),
-    f("cap_add", StrList).unique(Identity::Whole),
-    f("cap_drop", StrList).unique(Identity::Whole),
+    f("cap_add", StrList).unique(Identity::BeforeEquals),
+    f("cap_drop", StrList).unique(Identity::BeforeEquals),
     f("cgroup", Enum(&["host", "private"])),
     f("cgroup_parent", Str),
     f("command", Command).replaced().nullable(),
     f("configs", FileMounts).unique(Identity::Mount("")),
-    f("container_name", Str),
+    f("container_name", Str).exact(),
     f("cpu_count", COUNT),
-    f("cpu_percent", Float),
+    f("cpu_percent", Int(0, 100)),
     f("cpu_period", NUMBER),
     f("cpu_quota", NUMBER),
     f("cpu_rt_period", NUMBER),
@@ -288,21 +302,21 @@ static SERVICE: Object = object(&[
     f("depends_on", DependsOn),
     f("deploy", Obj(&DEPLOY)).nullable(),
     f("develop", Obj(&DEVELOP)).nullable(),
-    f("device_cgroup_rules", StrList),
+    f("device_cgroup_rules", Unique(&StrList)),
     f("devices", Shape::Devices).unique(Identity::Target),
-    f("dns", StrOrList(&Str)).unique(Identity::Whole),
-    f("dns_opt", StrList).unique(Identity::Whole),
-    f("dns_search", StrOrList(&Str)).unique(Identity::Whole),
+    f("dns", Shape::Addresses).unique(Identity::BeforeEquals),
+    f("dns_opt", StrList).unique(Identity::BeforeEquals),
+    f("dns_search", StrOrList(&Str)).unique(Identity::BeforeEquals),
     f("domainname", Str),
     f("entrypoint", Command).replaced().nullable(),
     f("env_file", EnvFiles).unique(Identity::FilePath),
     f("environment", ENVIRONMENT).keyed(),
-    f("expose", TextList).unique(Identity::Whole),
+    f("expose", List(&Shape::WholeText)).unique(Identity::Whole),
     f("extends", Shape::Short("service", &EXTENDS)),
-    f("external_links", StrList),
+    f("external_links", Unique(&StrList)),
     f("extra_hosts", Hosts).unique(Identity::Whole),
     f("gpus", Gpus),
-    f("group_add", TextList),
+    f("group_add", Unique(&List(&Shape::WholeText))),
     f("healthcheck", Obj(&HEALTHCHECK)),
     f("hostname", Str),
     f("image", Str),
@@ -311,7 +325,7 @@ static SERVICE: Object = object(&[
     f("isolation", Str),
     f("label_file", StrOrList(&Path)),
     f("labels", LABELS).keyed(),
-    f("links", StrList).unique(Identity::Whole),
+    f("links", StrList).unique(Identity::BeforeEquals),
     f("logging", Obj(&LOGGING)).merge(Merge::Logging),
     f("mac_address", Str),
     f("mem_limit", Bytes),
@@ -331,23 +345,23 @@ static SERVICE: Object = object(&[
     f("pre_start", List(&Obj(&START_HOOK))),
     f("pre_stop", List(&Obj(&HOOK))),
     f("privileged", Bool).plain(),
-    f("profiles", StrList).unique(Identity::Whole),
+    f("profiles", StrList).unique(Identity::BeforeEquals),
     f("provider", Obj(&PROVIDER)),
-    f("pull_policy", Str),
+    f("pull_policy", Str).exact(),
     f("pull_refresh_after", Str),
     f("read_only", Bool).plain(),
     f("restart", Str),
     f("runtime", Str),
     f("scale", COUNT).exact(),
     f("secrets", FileMounts).unique(Identity::Mount("/run/secrets")),
-    f("security_opt", StrList),
+    f("security_opt", Unique(&StrList)),
     f("shm_size", Bytes),
     f("stdin_open", Bool).plain(),
     f("stop_grace_period", Duration).exact(),
     f("stop_signal", Str),
     f("storage_opt", TextMap),
     f("sysctls", LABELS).keyed(),
-    f("tmpfs", StrOrList(&Str)).unique(Identity::Whole),
+    f("tmpfs", StrOrList(&Str)).unique(Identity::BeforeEquals),
     f("tty", Bool).plain(),
     f("ulimits", Ulimits),
     f("use_api_socket", StrictBool).plain(),
@@ -355,7 +369,7 @@ static SERVICE: Object = object(&[
     f("userns_mode", Str),
     f("uts", Str),
     f("volumes", Volumes).unique(Identity::Target),
-    f("volumes_from", StrList),
+    f("volumes_from", Unique(&StrList)),
     f("working_dir", Str),
 ]);
 
@@ -364,16 +378,16 @@ static EXTENDS: Object = closed(&[f("service", Str).required(), f("file", Str)])
 
 static BUILD: Object = object(&[
     f("context", Context),
-    f("dockerfile", Str),
-    f("dockerfile_inline", Str),
+    f("dockerfile", Str).exact(),
+    f("dockerfile_inline", Str).exact(),
     f("args", ENVIRONMENT).keyed(),
     f("ssh", Ssh).unique(Identity::BeforeEquals),
     f("labels", LABELS).keyed(),
     f("cache_from", StrList),
     f("cache_to", StrList),
-    f("additional_contexts", Shape::Mapping(Missing::Empty, &Context)).keyed(),
+    f("additional_contexts", Shape::Mapping(Missing::Refused, &Context)).keyed(),
     f("no_cache", Bool),
-    f("no_cache_filter", StrOrList(&Str)),
+    f("no_cache_filter", Unique(&StrOrList(&Str))),
     f("pull", Bool),
     f("network", Str),
     f("target", Str),
@@ -386,19 +400,19 @@ static BUILD: Object = object(&[
     f("tags", StrList).unique(Identity::BeforeEquals),
     f("ulimits", Ulimits),
     f("platforms", StrList),
-    f("provenance", Text),
-    f("sbom", Text),
+    f("provenance", Shape::Attestation),
+    f("sbom", Shape::Attestation),
 ]);
 
 static BLKIO: Object = closed(&[
-    f("weight", NUMBER),
+    f("weight", StrictInt(0, 65535)),
     f("weight_device", List(&Obj(&BLKIO_WEIGHT))),
     f("device_read_bps", List(&Obj(&BLKIO_RATE))),
     f("device_read_iops", List(&Obj(&BLKIO_RATE))),
     f("device_write_bps", List(&Obj(&BLKIO_RATE))),
     f("device_write_iops", List(&Obj(&BLKIO_RATE))),
 ]);
-static BLKIO_WEIGHT: Object = closed(&[f("path", Str), f("weight", NUMBER)]);
+static BLKIO_WEIGHT: Object = closed(&[f("path", Str), f("weight", StrictInt(0, 65535))]);
 static BLKIO_RATE: Object = closed(&[f("path", Str), f("rate", Bytes)]);
 static CREDENTIAL_SPEC: Object = object(&[f("config", Str), f("file", Str), f("registry", Str)]);
 
@@ -431,18 +445,18 @@ static RESERVATIONS: Object = object(&[
 static GENERIC_RESOURCE: Object = object(&[f("discrete_resource_spec", Obj(&DISCRETE_RESOURCE))]);
 static DISCRETE_RESOURCE: Object = object(&[f("kind", Str), f("value", NUMBER)]);
 static DEVICE_REQUEST: Object = object(&[
-    f("capabilities", StrList).required(),
+    f("capabilities", Unique(&StrList)).required(),
     f("count", Shape::Count),
-    f("device_ids", StrList),
+    f("device_ids", Unique(&StrList)),
     f("driver", Str),
     f("options", LABELS).keyed(),
 ]);
 
 /// One entry of `gpus`.
 static GPU: Object = object(&[
-    f("capabilities", StrList),
+    f("capabilities", Unique(&StrList)),
     f("count", Shape::Count),
-    f("device_ids", StrList),
+    f("device_ids", Unique(&StrList)),
     f("driver", Str),
     f("options", LABELS).keyed(),
 ]);
@@ -465,8 +479,8 @@ static WATCH: Object = object(&[
     f("path", Shape::WatchPath).required(),
     f("action", Enum(&["rebuild", "sync", "restart", "sync+restart", "sync+exec"])).required(),
     f("target", Str),
-    f("ignore", StrOrList(&Str)),
-    f("include", StrOrList(&Str)),
+    f("ignore", Unique(&StrOrList(&Str))),
+    f("include", Unique(&StrOrList(&Str))),
     f("exec", Obj(&HOOK)),
     f("initial_sync", StrictBool),
 ]);
@@ -499,13 +513,13 @@ static LOGGING: Object = object(&[f("driver", Str), f("options", TextMap)]);
 
 /// A service's attachment to a network.
 static ATTACHMENT: Object = object(&[
-    f("aliases", StrList).unique(Identity::Whole),
+    f("aliases", StrList).unique(Identity::BeforeEquals),
     f("interface_name", Str),
     f("ipv4_address", Str),
     f("ipv6_address", Str),
-    f("link_local_ips", StrList).unique(Identity::Whole),
+    f("link_local_ips", StrList).unique(Identity::BeforeEquals),
     f("mac_address", Str),
-    f("driver_opts", TextMap),
+    f("driver_opts", OptionMap),
     f("priority", NUMBER),
     f("gw_priority", NUMBER),
 ]);
@@ -517,8 +531,8 @@ pub(crate) static PORT: Object = object(&[
     f("name", Str),
     f("mode", Str),
     f("host_ip", Str),
-    f("target", Int(1, 65535)).required(),
-    f("published", Text),
+    f("target", Int(0, 65535)).exact().required(),
+    f("published", Shape::WholeText),
     f("protocol", Str),
     f("app_protocol", Str),
 ]);
@@ -553,16 +567,16 @@ static FILE_MOUNT: Object =
     object(&[f("source", Str), f("target", Str), f("uid", Str), f("gid", Str), f("mode", FileMode)]);
 
 /// Long form of an environment file.
-static ENV_FILE: Object = closed(&[f("path", Path).required(), f("format", Str), f("required", Bool)]);
+static ENV_FILE: Object = closed(&[f("path", Path).exact().required(), f("format", Str), f("required", Bool)]);
 
 /// Long form of a limit.
 pub(crate) static ULIMIT: Object =
-    object(&[f("soft", Int(-1, i64::MAX)).required(), f("hard", Int(-1, i64::MAX)).required()]);
+    object(&[f("soft", Int(-1, i64::MAX)).exact().required(), f("hard", Int(-1, i64::MAX)).exact().required()]);
 
 static NETWORK: Object = object(&[
     f("name", Str),
     f("driver", Str),
-    f("driver_opts", TextMap),
+    f("driver_opts", OptionMap),
     f("ipam", Obj(&IPAM)),
     f("external", Any),
     f("internal", Bool),
@@ -578,7 +592,7 @@ static POOL: Object =
 static VOLUME: Object = object(&[
     f("name", Str),
     f("driver", Str),
-    f("driver_opts", TextMap),
+    f("driver_opts", OptionMap),
     f("external", Any),
     f("labels", LABELS).keyed(),
 ]);
@@ -598,8 +612,12 @@ static SECRET: Object = object(&[
     f("external", Any),
     f("labels", LABELS).keyed(),
     f("driver", Str),
-    f("driver_opts", TextMap),
+    f("driver_opts", OptionMap),
     f("template_driver", Str),
 ]);
-static MODEL: Object =
-    object(&[f("name", Str), f("model", Str).required(), f("context_size", NUMBER), f("runtime_flags", StrList)]);
+static MODEL: Object = object(&[
+    f("name", Str),
+    f("model", Str).required(),
+    f("context_size", StrictInt(i64::MIN, i64::MAX)),
+    f("runtime_flags", StrList),
+]);

@@ -75,8 +75,13 @@ impl<'a> Session<'a> {
 
     /// Keeps the stack from being started because of what stands at `span`.
     pub(crate) fn refuse(&mut self, kind: Kind, span: Span, message: &str, hint: &str) {
-        if self.refusals.len() < limits::ERRORS {
-            self.refusals.push(self.error_at(kind, span, message).hint(hint));
+        self.refusal(self.error_at(kind, span, message).hint(hint));
+    }
+
+    /// Keeps the stack from being started.
+    pub(crate) fn refusal(&mut self, diagnostic: Diagnostic) {
+        if self.refusals.len() < limits::ERRORS && !self.refusals.contains(&diagnostic) {
+            self.refusals.push(diagnostic);
         }
     }
 

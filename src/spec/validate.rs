@@ -55,6 +55,15 @@ impl Check<'_, '_, '_> {
         self.session.report(diagnostic);
     }
 
+    /// Keeps the stack from being started because of an attribute of the service; it can be printed.
+    pub(crate) fn refuse(&mut self, kind: Kind, path: &[&str], message: impl AsRef<str>) {
+        let mut diagnostic = self.error_at(kind, path, message);
+        if diagnostic.hint.is_none() {
+            diagnostic = diagnostic.hint("the stack cannot be started with it");
+        }
+        self.session.refusal(diagnostic);
+    }
+
     /// An error about an attribute of the service, not reported yet.
     pub(crate) fn error_at(&mut self, kind: Kind, path: &[&str], message: impl AsRef<str>) -> Diagnostic {
         let full: Vec<&str> = ["services", self.name].into_iter().chain(path.iter().copied()).collect();
@@ -83,7 +92,8 @@ impl Check<'_, '_, '_> {
     }
 
     fn build(&mut self, build: &Build) {
-        if build.dockerfile_inline.is_some() && build.dockerfile.is_some() {
+        let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        if given(&build.dockerfile_inline) && given(&build.dockerfile) {
             self.error(
                 Kind::Conflict,
                 &["build", "dockerfile"],

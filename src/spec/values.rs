@@ -31,9 +31,10 @@ pub(crate) fn check(check: &mut Check<'_, '_, '_>) {
     ];
     for (attribute, value, test) in single {
         if let Some(problem) = value.and_then(|value| test(value)) {
-            check.error(Kind::Value, &[attribute], format!("{attribute}: {problem}"));
+            check.refuse(Kind::Value, &[attribute], format!("{attribute}: {problem}"));
         }
     }
+    patterns(check);
     let lists: [(&str, &[String], Test); 4] = [
         ("dns", &service.dns, address),
         ("extra_hosts", &service.extra_hosts, host),
@@ -43,7 +44,7 @@ pub(crate) fn check(check: &mut Check<'_, '_, '_>) {
     for (attribute, values, test) in lists {
         for (index, value) in values.iter().enumerate() {
             if let Some(problem) = test(value) {
-                check.error(Kind::Value, &[attribute, &index.to_string()], format!("{attribute}: {problem}"));
+                check.refuse(Kind::Value, &[attribute, &index.to_string()], format!("{attribute}: {problem}"));
             }
         }
     }
@@ -52,6 +53,27 @@ pub(crate) fn check(check: &mut Check<'_, '_, '_>) {
     mounts(check, service);
     watches(check, service);
     requests(check, service);
+}
+
+/// What docker compose itself refuses of names that are checked more strictly above.
+fn patterns(check: &mut Check<'_, '_, '_>) {
+    const POLICIES: [&str; 8] = ["always", "never", "build", "if_not_present", "missing", "refresh", "daily", "weekly"];
+    let service = check.service;
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let part = |text: &str| text.trim_start_matches(['_', '.', '-']).len() > 1;
+    if let Some(name) = &service.container_name
+        && !name.split(|c| !inner(c)).any(part)
+    {
+        let message = format!("container_name: `{name}` is too short; a container name has at least two characters");
+        check.error(Kind::Value, &["container_name"], message);
+    }
+    if let Some(policy) = &service.pull_policy
+        && !POLICIES.iter().any(|known| policy.contains(known))
+        && pull_policy(policy).is_some()
+    {
+        let problem = pull_policy(policy).unwrap_or_default();
+        check.error(Kind::Value, &["pull_policy"], format!("pull_policy: {problem}"));
+    }
 }
 
 fn signal(name: &str) -> Problem {
@@ -128,18 +150,18 @@ fn capabilities(check: &mut Check<'_, '_, '_>, service: &Service) {
 fn maps(check: &mut Check<'_, '_, '_>, service: &Service) {
     for name in service.sysctls.keys() {
         if let Some(problem) = sysctl(name) {
-            check.error(Kind::Value, &["sysctls", name], format!("sysctls: {problem}"));
+            check.refuse(Kind::Value, &["sysctls", name], format!("sysctls: {problem}"));
         }
     }
     for name in service.environment.keys().filter(|name| name.contains(['*', '\0'])) {
-        check.error(Kind::Value, &["environment", name], format!("environment: `{name}` cannot be a variable"));
+        check.refuse(Kind::Value, &["environment", name], format!("environment: `{name}` cannot be a variable"));
     }
     for name in service.labels.keys().filter(|name| name.len() > 4096) {
-        check.error(Kind::Limit, &["labels", name], "labels: a key is longer than 4096 bytes");
+        check.refuse(Kind::Limit, &["labels", name], "labels: a key is longer than 4096 bytes");
     }
     let driver = service.logging.as_ref().and_then(|logging| logging.driver.as_deref());
     if let Some(problem) = driver.and_then(plain_word) {
-        check.error(Kind::Value, &["logging", "driver"], format!("logging.driver: {problem}"));
+        check.refuse(Kind::Value, &["logging", "driver"], format!("logging.driver: {problem}"));
     }
 }
 
@@ -150,13 +172,13 @@ fn mounts(check: &mut Check<'_, '_, '_>, service: &Service) {
         let from_sys = mount.kind == MountKind::Bind && mount.source.as_deref().is_some_and(system);
         if in_proc(&mount.target) || system(&mount.target) && !from_sys {
             let message = format!("volumes: nothing can be mounted at `{}`, a part of the system", mount.target);
-            check.error(Kind::Value, &["volumes", &index.to_string()], message);
+            check.refuse(Kind::Value, &["volumes", &index.to_string()], message);
         }
     }
     for (index, device) in service.devices.iter().enumerate() {
         if device.source.split('/').any(|part| part == "..") {
             let message = format!("devices: `{}` must not contain `..`", device.source);
-            check.error(Kind::Value, &["devices", &index.to_string()], message);
+            check.refuse(Kind::Value, &["devices", &index.to_string()], message);
         }
     }
 }

@@ -100,6 +100,11 @@ pub(crate) fn is_windows(path: &str) -> bool {
     path.starts_with("\\\\") || drive
 }
 
+/// Whether a path is one of Windows and needs no base: `c:\\x`, `c:/x`, `\\\\server\\share`.
+pub(crate) fn is_windows_absolute(path: &str) -> bool {
+    is_windows(path) && path.chars().nth(2).is_some_and(|c| matches!(c, '/' | '\\')) || path.starts_with("\\\\")
+}
+
 /// A path of a container without `.`, `..` and doubled or trailing slashes.
 pub(crate) fn clean(path: &str) -> String {
     if path.is_empty() || is_windows(path) {
