@@ -1,7 +1,8 @@
 //! The engine: what exists, what shall exist, and the one process per stack that brings the two together.
 //!
 //! * [`paths`] says where things lie; [`state`], [`networks`] and [`volumes`] read and write them. Readers need no
-//!   running process. [`logs`] reads what containers wrote.
+//!   running process. [`logs`] reads what containers wrote; [`docker`] takes
+//!   over volumes of Docker.
 //! * [`control`] is the language between a command and the supervisor; [`client`] speaks it for the command.
 //! * [`supervisor`] is the process that decides: it answers commands (`serve`), looks, plans and executes (`intent`, `observe`,
 //!   `reconcile`, `execute`), makes, starts and stops containers (`record`,
@@ -13,6 +14,7 @@ pub mod client;
 pub mod control;
 mod create;
 mod departures;
+pub mod docker;
 mod endpoints;
 mod exec;
 mod execute;

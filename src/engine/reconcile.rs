@@ -239,20 +239,7 @@ impl Supervisor {
             return Ok(());
         }
         self.report(Kind::Volume, &name, "", "", Action::Creating);
-        let mut labels = wanted.labels.clone();
-        labels.insert("com.docker.compose.project".to_owned(), self.project.clone());
-        labels.insert("com.docker.compose.volume".to_owned(), key.to_owned());
-        labels.insert("com.docker.compose.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-        let volume = Volume {
-            version: VERSION,
-            name: name.clone(),
-            project: self.project.clone(),
-            key: key.to_owned(),
-            labels,
-            driver_opts: wanted.driver_opts.clone(),
-            hash: planner::volume_hash(wanted),
-            created: Timestamp::now(),
-        };
+        let volume = super::volumes::described(&desired.project, key, wanted);
         super::volumes::ensure(&self.paths, &volume)
             .map_err(|e| Failure::new(format!("volume {name} could not be made: {e}")))?;
         self.report(Kind::Volume, &name, "", "", Action::Created);

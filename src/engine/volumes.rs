@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::control::Failure;
 use super::paths::Paths;
 use super::state::{VERSION, read_json};
-use crate::spec::model::{MountKind, Service, VolumeMount};
+use crate::planner;
+use crate::spec;
+use crate::spec::model::{MountKind, Project, Service, VolumeMount};
 use crate::sys::file::write_atomic;
 use crate::sys::mount;
 
@@ -35,6 +37,38 @@ pub struct Volume {
     pub hash: String,
     /// Time of creation.
     pub created: Timestamp,
+}
+
+/// The description of a project's volume.
+pub fn described(project: &Project, key: &str, wanted: &spec::model::Volume) -> Volume {
+    let mut labels = wanted.labels.clone();
+    labels.insert("com.docker.compose.project".to_owned(), project.name.clone());
+    labels.insert("com.docker.compose.volume".to_owned(), key.to_owned());
+    labels.insert("com.docker.compose.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    Volume {
+        version: VERSION,
+        name: planner::volume_name(project, key),
+        project: project.name.clone(),
+        key: key.to_owned(),
+        labels,
+        driver_opts: wanted.driver_opts.clone(),
+        hash: planner::volume_hash(wanted),
+        created: Timestamp::now(),
+    }
+}
+
+/// The description of a volume that belongs to no project.
+pub fn unowned(name: &str) -> Volume {
+    Volume {
+        version: VERSION,
+        name: name.to_owned(),
+        project: String::new(),
+        key: String::new(),
+        labels: BTreeMap::new(),
+        driver_opts: BTreeMap::new(),
+        hash: planner::volume_hash(&spec::model::Volume::default()),
+        created: Timestamp::now(),
+    }
 }
 
 /// Refuses a bind mount whose source is missing and shall not be made.

@@ -1,10 +1,10 @@
 //! Copying files and trees between folders, by descriptors: into an empty volume, and in and out of containers.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::cursor::{Blocked, Cursor, Missing};
@@ -191,9 +191,32 @@ fn file(from: Spot<'_>, to: Spot<'_>, owner: Owner) -> io::Result<()> {
         }
         other => other?,
     };
-    let mut reader = std::fs::File::from(rustix::io::dup(&source)?);
-    io::copy(&mut reader, &mut std::fs::File::from(rustix::io::dup(&target)?))?;
+    content(&std::fs::File::from(rustix::io::dup(&source)?), &std::fs::File::from(rustix::io::dup(&target)?))?;
     attributes(&source, &target, owner)
+}
+
+/// Copies what a file holds; where it has holes, so has the copy.
+fn content(mut source: &std::fs::File, mut target: &std::fs::File) -> io::Result<()> {
+    let mut at = 0;
+    loop {
+        let data = match rustix::fs::seek(source, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            // Nothing but a hole is left.
+            Err(Errno::NXIO) => break,
+            // Not a file system that knows of holes, or not a plain file any more.
+            Err(Errno::INVAL) => return io::copy(&mut source, &mut target).map(drop),
+            Err(errno) => return Err(errno.into()),
+        };
+        at = rustix::fs::seek(source, SeekFrom::Hole(data))?;
+        rustix::fs::seek(source, SeekFrom::Start(data))?;
+        rustix::fs::seek(target, SeekFrom::Start(data))?;
+        io::copy(&mut source.take(at - data), &mut target)?;
+    }
+    let length = rustix::fs::fstat(source)?.st_size;
+    if length > rustix::fs::fstat(target)?.st_size {
+        rustix::fs::ftruncate(target, u64::try_from(length).unwrap_or_default())?;
+    }
+    Ok(())
 }
 
 /// Owner first: a change of owner takes set-id bits and capabilities away.
@@ -280,6 +303,25 @@ mod tests {
         fs_err::write(path("plain"), "x").unwrap();
         let error = run(spot("plain"), spot("a")).unwrap_err().to_string();
         assert!(error.contains("directory with a non-directory"), "{error}");
+    }
+
+    #[test]
+    fn holes_stay_holes() {
+        use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+        let folder = tempfile::tempdir().unwrap();
+        let file = fs_err::File::create(folder.path().join("sparse")).unwrap();
+        file.file().write_all_at(b"begin", 0).unwrap();
+        file.file().write_all_at(b"middle", 8 << 20).unwrap();
+        file.set_len(16 << 20).unwrap();
+        let fd = open(folder.path());
+        let spot = |name| Spot { folder: fd.as_fd(), name };
+        copy(spot(b"sparse"), spot(b"copy"), Owner::Same).unwrap();
+        let of = |name: &str| fs_err::metadata(folder.path().join(name)).unwrap();
+        assert_eq!(of("copy").len(), 16 << 20);
+        assert!(of("copy").blocks() <= of("sparse").blocks() + 8, "{} blocks", of("copy").blocks());
+        let same =
+            fs_err::read(folder.path().join("copy")).unwrap() == fs_err::read(folder.path().join("sparse")).unwrap();
+        assert!(same);
     }
 
     #[test]

@@ -78,3 +78,70 @@ volumes: { data: {} }
     sandbox.stack("up -d").ok();
     assert_eq!(sandbox.inside("app", "cat /data/file"), "seed");
 }
+
+/// Docker's folder with the volume `shop_data` of a container.
+fn docker(sandbox: &Sandbox, pid: u32) -> String {
+    let script = r#"
+        set -e
+        mkdir -p docker/volumes/shop_data/_data/sub docker/containers/c1 && cd docker/volumes/shop_data/_data
+        echo one >sub/file && chown 999:998 sub sub/file && chmod 2750 sub && ln sub/file again && ln -s sub/file link
+        chown -h 7:8 link && chmod 4755 again && touch -d @1000000000 again
+        truncate -s 8M holes && echo end >>holes && chown 999:999 . && chmod 700 .
+        python3 -c 'import os; os.setxattr("holes", "user.note", b"kept")'
+    "#;
+    assert!(sandbox.command("sh", &["-c", script]).status().unwrap().success());
+    let container = serde_json::json!({ "Name": "/shop-db-1", "State": { "Running": true, "Pid": pid },
+        "MountPoints": { "/data": { "Name": "shop_data" } } });
+    sandbox.file("docker/containers/c1/config.v2.json", &container.to_string());
+    sandbox.path("docker").display().to_string()
+}
+
+#[test]
+fn a_volume_of_docker_is_taken_over_with_everything() {
+    let sandbox = Sandbox::with(
+        "name: shop\nservices: { db: { image: stack/host, command: ['sh', '-c', 'ls -lnR --time-style=+%s /data; du -k /data/holes'], volumes: ['data:/data'] } }\nvolumes: { data: {} }",
+    );
+    let docker = docker(&sandbox, std::process::id());
+    let import = format!("volume import --from-docker shop_data --docker-root {docker}");
+    sandbox.stack(&import).fails(&["shop_data", "running container shop-db-1", "--force"]);
+    assert!(!sandbox.stack("volume ls -q").ok().out.contains("shop_data"), "a refused one leaves nothing");
+    let ran = sandbox.stack(&(import.clone() + " --force")).ok();
+    assert_eq!(ran.out.trim(), "shop_data");
+    sandbox.stack(&(import + " --force")).fails(&["already"]);
+    assert_eq!(sandbox.stack("volumes -q").ok().out.trim(), "shop_data", "the stack's own");
+
+    let list = |folder: &str| {
+        let script = "cd $0 && find . -printf '%p %m %U %G %s %T@ %n %l\\n' | sort; python3 -c 'import os; print(os.getxattr(\"holes\", \"user.note\"))'";
+        let out = sandbox.command("sh", &["-c", script, folder]).output().unwrap();
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let data = sandbox.root().join("lib/volumes/shop_data/_data");
+    assert_eq!(list(data.to_str().unwrap()), list(&format!("{docker}/volumes/shop_data/_data")));
+    let ran = sandbox.stack("up").ok();
+    assert!(ran.out.contains("999") && !ran.err.contains("WARN"), "{ran}");
+    let kib: u32 = ran
+        .out
+        .lines()
+        .find_map(|line| line.split("| ").nth(1)?.strip_suffix("/data/holes")?.trim().parse().ok())
+        .unwrap();
+    assert!(kib < 1024, "{kib} KiB of 8 MiB that are a hole");
+    sandbox.stack("down -v").ok();
+    assert!(!data.exists(), "`down -v` takes it along like any other");
+}
+
+#[test]
+fn a_volume_of_docker_that_nobody_names_or_that_is_elsewhere() {
+    let sandbox = Sandbox::new();
+    let docker = docker(&sandbox, 0);
+    let import = |name: &str| sandbox.stack(&format!("volume import --from-docker {name} --docker-root {docker}"));
+    for name in ["nope", "../volumes/shop_data", "."] {
+        import(name).fails(&["Docker has no volume", "docker volume ls"]);
+    }
+    // Stopped: the state that Docker saved last names a process that is gone.
+    let ran = import("shop_data").ok();
+    assert!(ran.err.contains("belongs to no stack"), "{ran}");
+    fs_err::remove_dir_all(sandbox.root().join("lib/volumes/shop_data")).unwrap();
+    sandbox.file("docker/volumes/nfs/opts.json", "{}");
+    sandbox.file("docker/volumes/nfs/_data/.keep", "");
+    import("nfs").fails(&["driver options"]);
+}

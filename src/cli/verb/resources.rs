@@ -1,6 +1,7 @@
 //! `stack volumes`, `stack volume ls` and `stack network ls`.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -9,7 +10,8 @@ use crate::cli::error::{Error, Outcome};
 use crate::cli::project::{Context, require_root};
 use crate::cli::table::Table;
 use crate::cli::template::{self, Format, Row};
-use crate::engine::{networks, volumes};
+use crate::engine::{docker, networks, volumes};
+use crate::planner::volume_name;
 
 /// List the stack's volumes.
 #[derive(Debug, Args)]
@@ -33,6 +35,18 @@ enum VolumeVerb {
     /// List volumes
     #[command(alias = "list")]
     Ls(Look),
+    /// Take over a volume of Docker: a copy with all owners and attributes
+    Import {
+        /// Docker's name of the volume, which it keeps
+        #[arg(long, value_name = "NAME")]
+        from_docker: String,
+        /// Where Docker keeps its data
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/docker")]
+        docker_root: PathBuf,
+        /// Copy although a running container uses the volume
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// Work with networks of all stacks.
@@ -80,10 +94,42 @@ impl Volumes {
 impl Volume {
     pub(crate) fn run(&self, context: &Context) -> Outcome {
         require_root()?;
-        let VolumeVerb::Ls(look) = &self.verb;
-        let all = volumes::list(&context.paths)?;
-        look.show(context, &["Driver", "Name"], &all.iter().map(|one| volume(context, one)).collect::<Vec<_>>())
+        match &self.verb {
+            VolumeVerb::Ls(look) => {
+                let all = volumes::list(&context.paths)?;
+                let rows: Vec<Row> = all.iter().map(|one| volume(context, one)).collect();
+                look.show(context, &["Driver", "Name"], &rows)
+            }
+            VolumeVerb::Import { from_docker, docker_root, force } => import(context, from_docker, docker_root, *force),
+        }
     }
+}
+
+/// The copy belongs to the stack in whose folder it is made, if that has such a volume.
+fn import(context: &Context, name: &str, docker_root: &Path, force: bool) -> Outcome {
+    let project = context.load(&[]).ok().map(|loaded| loaded.project);
+    let owned = project.as_ref().and_then(|project| {
+        let (key, wanted) = project.volumes.iter().find(|(key, _)| volume_name(project, key) == name)?;
+        (!wanted.external).then(|| volumes::described(project, key, wanted))
+    });
+    let volume = owned.unwrap_or_else(|| volumes::unowned(name));
+    docker::import(&context.paths, docker_root, name, &volume, force).map_err(|error| {
+        let hint = match &error {
+            docker::Error::Missing { .. } => "`docker volume ls` shows its volumes; --docker-root says where they are",
+            docker::Error::InUse { .. } => "stop the container first, or use --force and have what a crash would leave",
+            docker::Error::Exists(_) => "`stack volumes` shows whose it is; `stack down -v` there removes it",
+            _ => return Error::from(error),
+        };
+        Error::from(error).hint(hint)
+    })?;
+    match volume.project.as_str() {
+        "" => context.ui.warn(
+            "no stack file here names this volume: it belongs to no stack and stays until it is removed by hand",
+        )?,
+        project => writeln!(context.ui.err(), "Volume {name} now belongs to stack {project}, as `{}`", volume.key)?,
+    }
+    writeln!(context.ui.out(), "{name}")?;
+    Ok(0)
 }
 
 impl Network {
