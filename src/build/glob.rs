@@ -58,20 +58,12 @@ impl Glob {
 
     /// True if the whole path matches.
     pub(crate) fn matches(&self, path: &str) -> bool {
-        let mut states = self.start();
-        for c in path.chars() {
-            states = self.step(&states, c);
-        }
-        states[self.tokens.len()]
+        self.after(path.chars())[self.tokens.len()]
     }
 
     /// True if something below the folder could match.
     pub(crate) fn reaches_below(&self, folder: &str) -> bool {
-        let mut states = self.start();
-        for c in folder.chars().chain(std::iter::once('/')) {
-            states = self.step(&states, c);
-        }
-        states.contains(&true)
+        self.after(folder.chars().chain(std::iter::once('/'))).contains(&true)
     }
 
     /// The path that the pattern stands for, if it has no wildcards.
@@ -79,15 +71,24 @@ impl Glob {
         self.tokens.iter().map(|token| if let Token::Char(c) = token { Some(*c) } else { None }).collect()
     }
 
-    fn start(&self) -> Vec<bool> {
+    /// The states after some characters; none is left as soon as nothing can match any more.
+    fn after(&self, chars: impl Iterator<Item = char>) -> Vec<bool> {
         let mut states = vec![false; self.tokens.len() + 1];
+        let mut next = states.clone();
         states[0] = true;
         self.close(&mut states);
+        for c in chars {
+            next.fill(false);
+            self.step(&states, c, &mut next);
+            std::mem::swap(&mut states, &mut next);
+            if !states.contains(&true) {
+                break;
+            }
+        }
         states
     }
 
-    fn step(&self, states: &[bool], c: char) -> Vec<bool> {
-        let mut next = vec![false; states.len()];
+    fn step(&self, states: &[bool], c: char, next: &mut [bool]) {
         for (at, token) in self.tokens.iter().enumerate().filter(|(at, _)| states[*at]) {
             match token {
                 Token::Char(wanted) if *wanted == c => next[at + 1] = true,
@@ -105,8 +106,7 @@ impl Glob {
                 _ => {}
             }
         }
-        self.close(&mut next);
-        next
+        self.close(next);
     }
 
     /// Adds the states that are reachable without a character.

@@ -41,5 +41,6 @@ mod users;
 pub use builder::build;
 pub use error::{Error, Place, Problem};
 pub use event::{BuildEvent, Stream};
+pub(crate) use ignore::Ignore;
 pub use parse::Dockerfile;
 pub use request::{BuildRequest, ContextSource, Network, Pull, Secret};

@@ -117,6 +117,8 @@ pub(crate) enum Verb {
     Scale(verb::create::Scale),
     /// Wait until services end; return the last one's exit code
     Wait(verb::wait::Wait),
+    /// Bring services up, and keep them up to date with changed files
+    Watch(verb::watch::Watch),
     /// Run a command in a running container
     Exec(verb::exec::Exec),
     /// Run a one-off command in a new container of a service

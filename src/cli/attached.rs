@@ -5,6 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
 use super::error::{Error, Outcome};
 use super::interrupt::{INTERRUPTED, Interrupts};
@@ -14,6 +15,7 @@ use super::project::Context;
 use super::select::is_up;
 use super::session::{frame, open, reply};
 use super::ui::{ProgressMode, Ui};
+use super::watching::Watching;
 use crate::engine::client::Client;
 use crate::engine::control::{self, Action, Event, Reply, Request};
 use crate::engine::logs::{Logs, Start};
@@ -69,8 +71,19 @@ enum Ending {
 }
 
 impl Attached<'_> {
-    /// Brings the project up and stays with it. The exit code is docker compose's.
-    pub(crate) async fn run(&self, up: control::Up) -> Outcome {
+    /// [`Self::run`] with dev mode: it begins when all is up, and what ends is expected to begin again.
+    pub(crate) async fn run_watching(&self, up: control::Up, watching: &mut Watching<'_>) -> Outcome {
+        let (settled, ready) = oneshot::channel();
+        tokio::select! {
+            done = self.run(up, Some(settled)) => done,
+            failed = watching.run(async { ready.await.is_ok() }) => failed.map(|()| 0),
+        }
+    }
+
+    /// Brings the project up and stays with it, for dev mode's sake even when all has ended; `settled` is told when all
+    /// is up. The exit code is docker compose's.
+    pub(crate) async fn run(&self, up: control::Up, mut settled: Option<oneshot::Sender<()>>) -> Outcome {
+        let stays = settled.is_some();
         let mut interrupts = Interrupts::new()?;
         let events = self.ask(&Request::Events).await?;
         // The first reply says that no event is missed from here on.
@@ -114,6 +127,9 @@ impl Attached<'_> {
                     _ => {
                         work = None;
                         watch.settle(begun)?;
+                        if let Some(settled) = settled.take() {
+                            let _ = settled.send(());
+                        }
                     }
                 },
                 next = reply_of(stopper.as_ref()) => match next?.0 {
@@ -128,7 +144,7 @@ impl Attached<'_> {
                 () = frame(live) => watch.progress.tick()?,
             }
             watch.catch_up()?;
-            if work.is_none() && ending == Ending::No && watch.seen.values().all(|ended| *ended) {
+            if work.is_none() && ending == Ending::No && !stays && watch.seen.values().all(|ended| *ended) {
                 break;
             }
         }

@@ -4,8 +4,8 @@
 //! * `project` loads the stack file or finds the project's name; each file in `verb` is one verb.
 //! * `prepare` and `builder` see to the images before `session` asks a supervisor for something and shows its events.
 //! * `process` is in front of a process in a container, whose input and outputs `streams` carries.
-//! * `attached` is `up` in the foreground; `prefix` prints log lines; `interrupt`, `terminal` and `invoker` are the
-//!   user's side.
+//! * `attached` is `up` in the foreground, `watching` dev mode; `prefix` prints log lines; `interrupt`, `terminal` and
+//!   `invoker` are the user's side.
 //! * `ui` decides where colours go; `table`, `template` and `time` shape data, `progress` shows steps.
 //! * `error` is the one place where errors become text and exit codes.
 
@@ -32,6 +32,7 @@ mod terminal;
 mod time;
 mod ui;
 mod verb;
+mod watching;
 
 use args::{Cli, Verb};
 use error::{Error, Outcome};
@@ -79,6 +80,7 @@ fn run(cli: Cli) -> Outcome {
         Verb::Create(verb) => block_on(verb.run(&context)),
         Verb::Scale(verb) => block_on(verb.run(&context)),
         Verb::Wait(verb) => block_on(verb.run(&context)),
+        Verb::Watch(verb) => block_on(verb.run(&context)),
         Verb::Exec(verb) => block_on(verb.run(&context)),
         Verb::Run(verb) => block_on(verb.run(&context)),
         Verb::Cp(verb) => block_on(verb.run(&context)),

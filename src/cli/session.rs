@@ -35,7 +35,7 @@ pub(crate) async fn carry_out(
 /// Brings a project up by `carry`; where data would be lost, the user is asked first.
 pub(crate) async fn with_consent<T>(
     mut up: control::Up,
-    carry: impl AsyncFn(control::Up) -> Result<T, Error>,
+    mut carry: impl AsyncFnMut(control::Up) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let outcome = carry(up.clone()).await;
     match outcome {

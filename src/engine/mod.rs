@@ -8,6 +8,7 @@
 //!   `reconcile`, `execute`), makes, starts and stops containers (`record`,
 //!   `create`, `bundle`, `start`, `endpoints`, `ports`, `stop`, `exec`), watches
 //!   them (`health`, `restart`), opens their root file systems ([`rootfs`]) and takes over after a crash (`recover`).
+//! * [`watch`] is what dev mode is made of.
 
 mod bundle;
 pub mod client;
@@ -39,5 +40,6 @@ pub mod state;
 mod stop;
 pub mod supervisor;
 pub mod volumes;
+pub mod watch;
 
 pub use observe::image_reference;

@@ -1,125 +1,13 @@
-//! Directory trees by descriptors: what overlay marks mean, listing, and removal at any depth.
+//! Directory trees by descriptors, and what overlay marks mean.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use rustix::fs::{FileType, Stat};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
-use rustix::io::Errno;
+pub(super) use crate::sys::tree::{empty, list, open, remove};
 
 /// The attribute by which a directory hides the lower layers' one.
 pub(super) const OPAQUE: &str = "trusted.overlay.opaque";
 
-const LIST: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
 /// Whether it is the character device 0:0 that hides a name of lower layers.
 pub(super) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
-}
-
-/// Opens a directory for listing, never through a link.
-pub(super) fn open(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
-    rustix::fs::openat(parent, name, LIST, Mode::empty())
-}
-
-/// Names and kinds of a directory's members, sorted by bytes.
-pub(super) fn list(directory: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, FileType)>, Errno> {
-    let mut members = Vec::new();
-    for member in Dir::read_from(directory)? {
-        let member = member?;
-        let name = member.file_name().to_bytes();
-        if name == b"." || name == b".." {
-            continue;
-        }
-        let kind = match member.file_type() {
-            FileType::Unknown => {
-                FileType::from_raw_mode(rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode)
-            }
-            kind => kind,
-        };
-        members.push((name.to_vec(), kind));
-    }
-    members.sort_unstable_by(|a: &(Vec<u8>, FileType), b| a.0.cmp(&b.0));
-    Ok(members)
-}
-
-/// Removes a directory tree or anything else. That it is gone already is no error.
-///
-/// Directories inside are emptied one by one after being moved up beside the tree's root, so depth costs neither stack
-/// nor descriptors.
-pub(super) fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(errno) => return Err(errno),
-    }
-    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
-        Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-        other => return other,
-    }
-    let top = open(parent, name)?;
-    empty(top.as_fd())?;
-    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
-}
-
-/// Removes all that is in a directory.
-pub(super) fn empty(top: BorrowedFd<'_>) -> Result<(), Errno> {
-    static SERIAL: AtomicU64 = AtomicU64::new(0);
-    let mut waiting = clear(top, top, &SERIAL)?;
-    while let Some(name) = waiting.pop() {
-        let directory = open(top, &name)?;
-        waiting.extend(clear(directory.as_fd(), top, &SERIAL)?);
-        drop(directory);
-        rustix::fs::unlinkat(top, name.as_slice(), AtFlags::REMOVEDIR)?;
-    }
-    Ok(())
-}
-
-/// Removes a directory's members but moves its non-empty directories to `top`; gives back their names there.
-fn clear(directory: BorrowedFd<'_>, top: BorrowedFd<'_>, serial: &AtomicU64) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut moved = Vec::new();
-    for (name, kind) in list(directory)? {
-        let name = name.as_slice();
-        if kind != FileType::Directory {
-            rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
-            continue;
-        }
-        match rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR) {
-            Ok(()) => continue,
-            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-            Err(errno) => return Err(errno),
-        }
-        loop {
-            let aside = format!(".removed-{}", serial.fetch_add(1, Ordering::Relaxed)).into_bytes();
-            let flags = rustix::fs::RenameFlags::NOREPLACE;
-            match rustix::fs::renameat_with(directory, name, top, aside.as_slice(), flags) {
-                Err(Errno::EXIST) => {}
-                Err(errno) => return Err(errno),
-                Ok(()) => {
-                    moved.push(aside);
-                    break;
-                }
-            }
-        }
-    }
-    Ok(moved)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_deep_tree_is_removed() {
-        let directory = tempfile::tempdir().unwrap();
-        let root = open(rustix::fs::CWD, directory.path().as_os_str().as_encoded_bytes()).unwrap();
-        let mut here = rustix::io::dup(&root).unwrap();
-        for _ in 0..2_000 {
-            rustix::fs::mkdirat(&here, "d", Mode::RWXU).unwrap();
-            rustix::fs::openat(&here, "f", OFlags::CREATE | OFlags::WRONLY, Mode::RWXU).unwrap();
-            here = open(here.as_fd(), b"d").unwrap();
-        }
-        remove(root.as_fd(), b"d").unwrap();
-        assert_eq!(list(root.as_fd()).unwrap(), [(b"f".to_vec(), FileType::RegularFile)]);
-        remove(root.as_fd(), b"d").unwrap();
-    }
 }

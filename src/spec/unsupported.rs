@@ -23,7 +23,6 @@ const UNSUPPORTED: &[(&str, Cost)] = &[
     ("services.*.cpu_rt_period", Convenience),
     ("services.*.cpu_rt_runtime", Convenience),
     ("services.*.credential_spec", Convenience),
-    ("services.*.develop", Convenience),
     ("services.*.external_links", Convenience),
     ("services.*.gpus", Convenience),
     ("services.*.isolation", Convenience),

@@ -15,3 +15,4 @@ pub mod process;
 pub mod ready;
 pub mod seccomp;
 pub mod terminal;
+pub mod tree;

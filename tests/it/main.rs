@@ -32,3 +32,4 @@ mod reconcile;
 mod soak;
 mod up;
 mod volumes;
+mod watch;

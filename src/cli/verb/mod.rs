@@ -24,3 +24,4 @@ pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod version;
 pub(crate) mod wait;
+pub(crate) mod watch;

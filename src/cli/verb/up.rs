@@ -8,6 +8,7 @@ use crate::cli::prefix::Look;
 use crate::cli::prepare::{self, ImageFlags};
 use crate::cli::project::{Context, require_kernel, require_root};
 use crate::cli::session::{carry_out, with_consent};
+use crate::cli::watching::Watching;
 use crate::engine::control::{self, Request};
 
 /// Create and start what the stack file says; change only what differs.
@@ -102,6 +103,9 @@ struct Foreground {
     /// Say when each line was written
     #[arg(long)]
     timestamps: bool,
+    /// Keep the services up to date with the files that their `develop.watch` names
+    #[arg(short, long, conflicts_with_all = ["detach", "wait", "no_start", "abort_on_container_exit", "abort_on_container_failure"])]
+    watch: bool,
 }
 
 impl Up {
@@ -118,6 +122,10 @@ impl Up {
         let chosen = prepare::selected(&loaded, &self.services, self.changes.no_deps)?;
         let mut up = prepare::up(&loaded, &self.services, self.changes.no_deps)?;
         self.changes.apply(&mut up, &loaded)?;
+        // Before anything is built: what changes from now on is acted on.
+        let quiet = self.images.quiet_build;
+        let mut watching =
+            fore.watch.then(|| Watching::new(context, &loaded, &self.services, true, quiet)).transpose()?;
         prepare::images(context, &loaded, &chosen, &self.images).await?;
         up.no_start = self.no_start;
         up.timeout = self.timeout;
@@ -148,7 +156,11 @@ impl Up {
             look: Look { colour: !fore.no_color, prefix: !fore.no_log_prefix, timestamps: fore.timestamps },
             chosen,
         };
-        with_consent(up, async |up| attached.run(up).await).await.map_err(|error| error.located(&loaded.origin))
+        let watched = async |up| match &mut watching {
+            Some(watching) => Box::pin(attached.run_watching(up, watching)).await,
+            None => Box::pin(attached.run(up, None)).await,
+        };
+        with_consent(up, watched).await.map_err(|error| error.located(&loaded.origin))
     }
 }
 

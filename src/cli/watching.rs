@@ -1,0 +1,357 @@
+//! Dev mode in the foreground: what changed, what is done about it, and how long that took.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anstyle::Style;
+use fs_err as fs;
+
+use super::builder::{self, Flags};
+use super::error::Error;
+use super::prepare;
+use super::project::Context;
+use super::select::is_up;
+use super::session::{open, reply};
+use super::ui::{self, ProgressMode};
+use crate::engine::control::{self, Reply, Request};
+use crate::engine::rootfs::Root;
+use crate::engine::state::{self, Container};
+use crate::engine::watch::{Brought, Change, Changes, Rule, Tree, Work, bring, initial, plan};
+use crate::images::{Digest, Store};
+use crate::spec::Loaded;
+use crate::spec::model::Hook;
+
+/// Paths named in one line; the others are counted.
+const NAMED: usize = 3;
+
+/// Dev mode of a loaded project.
+pub(crate) struct Watching<'a> {
+    context: &'a Context,
+    loaded: &'a Loaded,
+    rules: Vec<Rule>,
+    tree: Tree,
+    /// Remove images that a rebuild leaves without a name.
+    prune: bool,
+    /// Don't show what builds print.
+    quiet: bool,
+}
+
+/// What is done about changes, apart from noticing them.
+struct Doer<'a> {
+    context: &'a Context,
+    loaded: &'a Loaded,
+    rules: &'a [Rule],
+    prune: bool,
+    quiet: bool,
+}
+
+impl<'a> Watching<'a> {
+    /// Begins to watch what the rules of `services` (all if empty) are about.
+    pub(crate) fn new(
+        context: &'a Context,
+        loaded: &'a Loaded,
+        services: &[String],
+        prune: bool,
+        quiet: bool,
+    ) -> Result<Self, Error> {
+        let mut rules = Vec::new();
+        for (name, service) in &loaded.project.services {
+            if !services.is_empty() && !services.contains(name) {
+                continue;
+            }
+            let (found, warnings) = Rule::of(name, service, &loaded.source.files)?;
+            rules.extend(found);
+            warnings.iter().try_for_each(|warning| context.ui.warn(warning))?;
+        }
+        if rules.is_empty() {
+            return Err(Error::new("none of the services has anything to watch")
+                .hint("say what to do when files change under `develop.watch` of a service"));
+        }
+        let tree = Tree::new(&rules).map_err(explained)?;
+        Ok(Self { context, loaded, rules, tree, prune, quiet })
+    }
+
+    /// Acts on changes for ever; `ready` says when the stack is up. What fails is shown, and watching goes on.
+    pub(crate) async fn run(&mut self, ready: impl Future<Output = bool>) -> Result<(), Error> {
+        let Self { context, loaded, rules, tree, prune, quiet } = self;
+        if !ready.await {
+            return std::future::pending().await;
+        }
+        let doer = Doer { context, loaded, rules, prune: *prune, quiet: *quiet };
+        let services: BTreeSet<&str> = rules.iter().map(|rule| rule.service.as_str()).collect();
+        for service in &services {
+            doer.begin(service).await?;
+        }
+        let names: Vec<&str> = services.into_iter().collect();
+        doer.say(&format!("Watch enabled for {} ({} folders)", names.join(", "), tree.folders()))?;
+        let mut changes = Changes::default();
+        loop {
+            if changes.is_empty() {
+                changes = tree.next().await.map_err(explained)?;
+            }
+            let batch = std::mem::take(&mut changes);
+            let acting = doer.act(&batch);
+            tokio::pin!(acting);
+            loop {
+                tokio::select! {
+                    done = &mut acting => break done?,
+                    more = tree.next() => changes.merge(more.map_err(explained)?),
+                }
+            }
+        }
+    }
+}
+
+impl Doer<'_> {
+    /// The first copy of what a service asks for.
+    async fn begin(&self, service: &str) -> Result<(), Error> {
+        let changes = initial(self.rules, service);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        match self.sync(service, &changes).await {
+            Ok(0) => Ok(()),
+            Ok(count) => self.say(&format!("{service}: {} at the beginning {}", synced(count), self.took(begun))),
+            Err(error) => self.complain(error),
+        }
+    }
+
+    /// Does what a batch of changes asks for, service by service. Only a closed output ends it.
+    async fn act(&self, changes: &Changes) -> Result<(), Error> {
+        let begun = Instant::now();
+        for (service, work) in plan(self.rules, changes) {
+            let what = self.named(&work.paths, changes.everything);
+            match self.one(&service, &work).await {
+                Ok(done) if done.is_empty() => {}
+                Ok(done) => {
+                    let done = done.join(", ");
+                    self.say(&format!("{what} → {service}: {done} {}", self.took(begun)))?;
+                }
+                Err(error) => {
+                    self.say(&format!("{what} → {service}: {}", self.context.ui.styled(ui::ERROR, "failed")))?;
+                    self.complain(error)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what one service needs; says what it did.
+    async fn one(&self, service: &str, work: &Work) -> Result<Vec<String>, Error> {
+        if work.rebuild {
+            return self.rebuild(service).await;
+        }
+        let mut done = Vec::new();
+        let changed = self.sync(service, &work.changes).await?;
+        if changed > 0 {
+            done.push(synced(changed));
+        }
+        if work.restart || work.restart_if_changed && changed > 0 {
+            self.ask(&Request::Restart { services: vec![service.to_owned()], timeout: None, no_deps: false }).await?;
+            self.healthy(service).await?;
+            done.push("serving again".to_owned());
+        }
+        if changed > 0 {
+            for hook in &work.execs {
+                for container in self.containers(service)?.iter().filter(|container| is_up(container)) {
+                    self.exec(container, hook).await?;
+                }
+                done.push(format!("ran `{}`", hook.command.join(" ")));
+            }
+        }
+        Ok(done)
+    }
+
+    /// Makes the same in all containers of a service what changed; how many names were different.
+    async fn sync(&self, service: &str, changes: &BTreeSet<Change>) -> Result<usize, Error> {
+        let mut different = 0;
+        if changes.is_empty() {
+            return Ok(different);
+        }
+        for container in self.containers(service)? {
+            let root = self.root(&container).await?;
+            let mut here = 0;
+            for change in changes {
+                let brought = bring(root.as_fd(), change).map_err(|e| {
+                    let place = change.target.join(&change.below);
+                    let what = format!("cannot bring {} to {}", self.short(&change.from), place.display());
+                    Error::from(e).context(format!("container {}: {what}", container.record.name))
+                })?;
+                here += usize::from(brought != Brought::Nothing);
+            }
+            different = different.max(here);
+        }
+        Ok(different)
+    }
+
+    /// The root of a container, whether it runs or not.
+    async fn root(&self, container: &Container) -> Result<Root, Error> {
+        let request = Request::Root { container: container.record.id.clone(), alone: false };
+        let client = open(self.context, &self.loaded.project.name, &request, &[]).await?;
+        match reply(&client).await? {
+            (Reply::Failed(failure), _) => Err(failure.into()),
+            (_, fds) => Root::received(fds).ok_or_else(|| Error::new("the supervisor gave no root")),
+        }
+    }
+
+    /// Builds the image, and swaps the containers if it is another one. Until then the old ones serve.
+    async fn rebuild(&self, service: &str) -> Result<Vec<String>, Error> {
+        let name = service.to_owned();
+        let store = Store::open(&self.context.paths.lib)?;
+        let before = self.ids(service)?;
+        let flags = Flags { quiet: self.quiet, ..Flags::default() };
+        builder::build(self.context, self.loaded, &BTreeSet::from([name.clone()]), &flags, &store).await?;
+        let mut up = prepare::up(self.loaded, std::slice::from_ref(&name), true)?;
+        up.scale = self.replicas(service)?;
+        self.ask(&Request::Up(Box::new(control::Up { ignore_orphans: true, ..up }))).await?;
+        if self.ids(service)? == before {
+            return Ok(vec!["built, the image is the same".to_owned()]);
+        }
+        self.begin(service).await?;
+        self.healthy(service).await?;
+        if self.prune {
+            let records = state::all_records(&self.context.paths)?;
+            let in_use: Vec<Digest> = records.iter().filter_map(|record| record.image_id.parse().ok()).collect();
+            store.prune(false, &in_use)?;
+        }
+        Ok(vec!["built".to_owned(), "serving again".to_owned()])
+    }
+
+    /// Waits for the health check of a service, where it has one.
+    async fn healthy(&self, service: &str) -> Result<(), Error> {
+        if self.containers(service)?.iter().all(|container| container.record.healthcheck.is_none()) {
+            return Ok(());
+        }
+        let services = vec![service.to_owned()];
+        self.ask(&Request::Start { services, wait: true, wait_timeout: Some(60) }).await
+    }
+
+    /// Runs a command in a container; what it prints is shown.
+    async fn exec(&self, container: &Container, hook: &Hook) -> Result<(), Error> {
+        let request = Request::Exec(control::Exec {
+            container: container.record.id.clone(),
+            args: hook.command.clone(),
+            env: hook
+                .environment
+                .iter()
+                .filter_map(|(key, value)| Some(format!("{key}={}", value.as_ref()?)))
+                .collect(),
+            user: hook.user.clone(),
+            cwd: hook.working_dir.clone(),
+            privileged: hook.privileged,
+            ..control::Exec::default()
+        });
+        let nothing = fs::File::open("/dev/null")?;
+        let flags = rustix::fs::MemfdFlags::CLOEXEC;
+        let mut output = std::fs::File::from(rustix::fs::memfd_create("output", flags)?);
+        let fds = [nothing.file().as_fd(), output.as_fd(), output.as_fd()];
+        let client = open(self.context, &self.loaded.project.name, &request, &fds).await?;
+        let code = loop {
+            match reply(&client).await?.0 {
+                Reply::Exited { code } => break code,
+                Reply::Failed(failure) => return Err(failure.into()),
+                _ => {}
+            }
+        };
+        let mut text = Vec::new();
+        output.rewind()?;
+        output.read_to_end(&mut text)?;
+        for line in String::from_utf8_lossy(&text).lines() {
+            writeln!(self.context.ui.err(), "   {} | {line}", container.record.service)?;
+        }
+        if code == 0 {
+            return Ok(());
+        }
+        Err(Error::new(format!(
+            "container {}: `{}` ended with exit code {code}",
+            container.record.name,
+            hook.command.join(" ")
+        )))
+    }
+
+    /// Has something done, without a word of what happens meanwhile.
+    async fn ask(&self, request: &Request) -> Result<(), Error> {
+        let client = open(self.context, &self.loaded.project.name, request, &[]).await?;
+        loop {
+            match reply(&client).await?.0 {
+                Reply::Failed(failure) => return Err(Error::from(failure).located(&self.loaded.origin)),
+                Reply::Done => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+
+    fn containers(&self, service: &str) -> Result<Vec<Container>, Error> {
+        let mut containers = self.context.containers(&self.loaded.project.name)?;
+        containers.retain(|container| !container.record.oneoff && container.record.service == service);
+        Ok(containers)
+    }
+
+    fn ids(&self, service: &str) -> Result<BTreeSet<String>, Error> {
+        Ok(self.containers(service)?.into_iter().map(|container| container.record.id.clone()).collect())
+    }
+
+    /// As many containers as there are now, whoever asked for that many.
+    fn replicas(&self, service: &str) -> Result<BTreeMap<String, u32>, Error> {
+        let count = u32::try_from(self.ids(service)?.len()).unwrap_or(1);
+        Ok(if count > 0 { BTreeMap::from([(service.to_owned(), count)]) } else { BTreeMap::new() })
+    }
+
+    /// One line about what dev mode does.
+    fn say(&self, text: &str) -> Result<(), Error> {
+        if self.context.ui.progress == ProgressMode::Quiet {
+            return Ok(());
+        }
+        Ok(writeln!(self.context.ui.err(), "{} {text}", self.context.ui.styled(ui::HELP, " ⦿"))?)
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "stands where others may fail")]
+    fn complain(&self, error: Error) -> Result<(), Error> {
+        error.report(self.context.ui);
+        Ok(())
+    }
+
+    fn named(&self, paths: &BTreeSet<PathBuf>, everything: bool) -> String {
+        let mut names: Vec<String> = paths.iter().take(NAMED).map(|path| self.short(path)).collect();
+        if everything {
+            names = vec!["everything (more changed than the kernel could tell)".to_owned()];
+        } else if paths.len() > NAMED {
+            names.push(format!("{} more", paths.len() - NAMED));
+        }
+        names.join(", ")
+    }
+
+    /// A path as short as it can be said in the project's folder.
+    fn short(&self, path: &Path) -> String {
+        path.strip_prefix(&self.loaded.source.working_dir).unwrap_or(path).display().to_string()
+    }
+
+    fn took(&self, begun: Instant) -> String {
+        self.context.ui.styled(Style::new().dimmed(), format!("in {}", span(begun.elapsed())))
+    }
+}
+
+fn span(time: Duration) -> String {
+    if time < Duration::from_secs(10) {
+        format!("{} ms", time.as_millis().max(1))
+    } else {
+        format!("{:.1} s", time.as_secs_f64())
+    }
+}
+
+fn synced(count: usize) -> String {
+    format!("synced {count} {}", if count == 1 { "file" } else { "files" })
+}
+
+fn explained(error: crate::engine::watch::Error) -> Error {
+    let hint = error.hint();
+    let error = Error::from(error);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
