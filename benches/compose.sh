@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Side by side with docker compose, in one run: up, up again with nothing to do, down, of stacks of 1, 10 and 50 services.
+# Side by side with docker compose, in one run: up, up again with nothing to do, down, and the memory of what looks after
+# the containers meanwhile, of stacks of 1, 10 and 50 services; a one-off container; a command in a running one.
 # usage: benches/compose.sh [SIZES]
 #   STACK=FILE        the binary to measure (default: stack)
 #   RUNS=N            runs of each measurement; the median counts (default: 5)
@@ -24,6 +25,7 @@ if [ -z "${LAB:-}" ]; then
     sweep() {
         find /sys/fs/cgroup -depth -type d -path "*/${LAB##*/}*" -exec rmdir {} + 2>/dev/null || true
         rm -rf "$LAB"
+        rmdir /var/lib/stack 2>/dev/null || true
     }
     trap sweep EXIT
     unshare --mount --net --pid --fork --kill-child --propagation private "$here/compose.sh" "$@"
@@ -39,11 +41,12 @@ mount --rbind "$LAB/cgroup" /sys/fs/cgroup
 umount -l "$LAB/cgroup"
 mount -t tmpfs tmpfs /run
 ip link set lo up
-mkdir -p /run/lock "$LAB"/{docker,config/cli-plugins,root/bin,root/www,project}
+mkdir -p /run/lock /var/lib/stack "$LAB"/{docker,stack,config/cli-plugins,root/bin,root/www,project}
+mount --bind "$LAB/stack" /var/lib/stack
 ln -s "$DOCKER_TREE"/usr/libexec/docker/cli-plugins/* "$LAB/config/cli-plugins/"
 echo '{}' >"$LAB/config/config.json"
 export PATH=$DOCKER_TREE/usr/sbin:$DOCKER_TREE/usr/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export DOCKER_HOST=unix://$LAB/docker.sock DOCKER_CONFIG=$LAB/config STACK_ROOT=$LAB/stack LC_ALL=C
+export DOCKER_HOST=unix://$LAB/docker.sock DOCKER_CONFIG=$LAB/config LC_ALL=C
 dockerd --data-root "$LAB/docker" --exec-root /run/docker --pidfile /run/docker.pid -H "$DOCKER_HOST" \
     --storage-driver overlay2 --cgroup-parent "/${LAB##*/}" --default-address-pool base=10.200.0.0/16,size=24 \
     >"$LAB/dockerd.log" 2>&1 &
@@ -77,24 +80,52 @@ seconds() {
 }
 median() { sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 
+# KiB of memory of what a tool runs beside the containers, shared pages by their share.
+keepers() {
+    local pattern='^(dockerd|containerd|docker-proxy)' process
+    [ "$1" = docker ] || pattern='^(stack|exe)'
+    for process in /proc/[0-9]*; do
+        if grep -qsE "$pattern" "$process/comm"; then cat "$process/smaps_rollup"; fi
+    done 2>/dev/null | awk '/^Pss:/ { sum += $2 } END { print sum }'
+}
+row() {
+    local mine theirs
+    mine=$(median <"$LAB/$1.stack.values") theirs=$(median <"$LAB/$1.docker.values")
+    awk -v what="$2" -v a="$mine" -v b="$theirs" -v unit="$3" -v scale="$4" \
+        'BEGIN { printf "%-26s %9.1f %s %9.1f %s %7.1f×\n", what, a * scale, unit, b * scale, unit, b / a }'
+    rm -f "$LAB/$1".*.values
+}
+
 cd "$LAB/project"
 printf '%s; %s; %s\n' "$("$STACK" version)" "$(docker compose version)" "$(docker --version)"
-printf '%-22s %10s %10s %8s\n' '' stack docker ratio
+printf '%-26s %12s %12s %8s\n' '' stack docker ratio
 for size in ${1:-1 10 50}; do
     project "$size" >compose.yaml
-    rm -f "$LAB"/*.times
     for _ in $(seq "${RUNS:-5}"); do
         for tool in stack docker; do
             compose=("$STACK")
             [ $tool = stack ] || compose=(docker compose)
-            seconds "${compose[@]}" up -d >>"$LAB/up.$tool.times"
-            seconds "${compose[@]}" up -d >>"$LAB/up again.$tool.times"
-            seconds "${compose[@]}" down >>"$LAB/down.$tool.times"
+            seconds "${compose[@]}" up -d >>"$LAB/up.$tool.values"
+            seconds "${compose[@]}" up -d >>"$LAB/again.$tool.values"
+            keepers $tool >>"$LAB/memory.$tool.values"
+            seconds "${compose[@]}" exec -T s1 busybox true >>"$LAB/exec.$tool.values"
+            seconds "${compose[@]}" down >>"$LAB/down.$tool.values"
         done
     done
-    for what in up 'up again' down; do
-        mine=$(median <"$LAB/$what.stack.times") theirs=$(median <"$LAB/$what.docker.times")
-        awk -v what="$what, $size" -v a="$mine" -v b="$theirs" \
-            'BEGIN { printf "%-22s %8.3f s %8.3f s %7.1f×\n", what, a, b, b / a }'
-    done
+    row up "up, $size" ms 1000
+    row again "up again, $size" ms 1000
+    row exec "exec beside $size" ms 1000
+    row down "down, $size" ms 1000
+    row memory "memory for $size, each" KiB "$(awk -v n="$size" 'BEGIN { print 1 / n }')"
 done
+project 1 >compose.yaml
+"$STACK" run --rm s1 busybox true 2>/dev/null
+for _ in $(seq "${RUNS:-5}"); do
+    # The kernel clears namespaces away after the command that left them has ended, and holds up the next.
+    sleep 0.3
+    seconds "$STACK" run --rm s1 busybox true >>"$LAB/run.stack.values"
+    sleep 0.3
+    seconds docker run --rm bench:1 busybox true >>"$LAB/run.docker.values"
+done
+row run 'run --rm' ms 1000
+"$STACK" down >/dev/null 2>&1

@@ -108,6 +108,7 @@ fn run(args: &[String]) -> io::Result<()> {
         _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "usage: __supervisor PROJECT [ROOT]")),
     };
     let _ = rustix::process::setsid();
+    nix::sys::prctl::set_name(c"stack")?;
     nix::sys::prctl::set_child_subreaper(true)?;
     ignore_terminal_signals()?;
     let first = first_client()?;
