@@ -6,14 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fs_err as fs;
-use jiff::Timestamp;
 
 use super::control::{self, Action, Failure, Kind, Request};
 use super::execute::Interrupted;
 use super::intent::{Desired, up_options};
-use super::state::{self, Container, VERSION};
+use super::state::{self, Container};
 use super::supervisor::Supervisor;
-use super::volumes::Volume;
 use crate::planner::{self, Plan, PlanOptions, Verb};
 
 impl Supervisor {

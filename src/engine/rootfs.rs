@@ -64,7 +64,7 @@ impl Root {
     /// A running container's, as its process 1 sees it.
     pub fn of_running(container: &Container) -> io::Result<Self> {
         let _process = running(container)?;
-        let fd = open(CWD, &format!("/proc/{}/root", container.state.pid))?;
+        let fd = open(CWD, format!("/proc/{}/root", container.state.pid))?;
         // The number may have passed to another process in between.
         running(container)?;
         Ok(Self { fd, _namespace: None })
@@ -185,15 +185,14 @@ impl Supervisor {
         let kept = self.roots.borrow_mut().remove(id);
         let (paths, store, record) = (self.paths.clone(), self.store.clone(), container.record.clone());
         let opened = blocking(move || {
-            let rootfs = match kept {
-                Some(mount) => Rootfs { mount, binds: Vec::new() },
-                None => {
-                    let image = store.find(&record.image_id).map_err(|e| failed(&e))?;
-                    let image = image.ok_or_else(|| failed(&"its image is gone"))?;
-                    let home = paths.container(&record.id);
-                    let writable = Writable { upper: &home.join("upper"), work: &home.join("work"), volatile: false };
-                    store.rootfs(&image, Some(writable)).map_err(|e| failed(&e))?
-                }
+            let rootfs = if let Some(mount) = kept {
+                Rootfs { mount, binds: Vec::new() }
+            } else {
+                let image = store.find(&record.image_id).map_err(|e| failed(&e))?;
+                let image = image.ok_or_else(|| failed(&"its image is gone"))?;
+                let home = paths.container(&record.id);
+                let writable = Writable { upper: &home.join("upper"), work: &home.join("work"), volatile: false };
+                store.rootfs(&image, Some(writable)).map_err(|e| failed(&e))?
             };
             let copy = mount::clone_tree_at(rootfs.mount.as_fd(), Path::new(""), false).map_err(|e| failed(&e))?;
             if alone {

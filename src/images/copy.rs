@@ -101,12 +101,12 @@ impl Copier<'_> {
                     make(to, || rustix::fs::linkat(&first, old.as_slice(), to.folder, to.name, AtFlags::empty()))?;
                     continue;
                 }
-                self.links.insert(key, [path, &[name.clone()]].concat());
+                self.links.insert(key, [path, std::slice::from_ref(&name)].concat());
             }
             let to = Spot { folder: enter(&mut self.to, &parts)?, name: &name };
             if kind == FileType::Directory {
                 if folder(to)? {
-                    self.made.insert([path, &[name.clone()]].concat());
+                    self.made.insert([path, std::slice::from_ref(&name)].concat());
                 }
                 inside.push(name);
             } else {

@@ -41,22 +41,19 @@ impl Canon<'_, '_> {
         match shape {
             Shape::Any => Some(node),
             Shape::Str => self.string(node, trail),
-            Shape::Text => self.text(node, trail),
             Shape::NumberText if matches!(node.value, Value::Bool(_)) => self.mismatch(&node, trail, "a string"),
             Shape::WholeText if matches!(node.value, Value::Bool(_) | Value::Float(..)) => {
                 self.mismatch(&node, trail, "a string or a whole number")
             }
-            Shape::NumberText | Shape::WholeText => self.text(node, trail),
             Shape::Attestation if matches!(node.value, Value::Int(..) | Value::Float(..)) => {
                 self.mismatch(&node, trail, "a boolean or a string")
             }
-            Shape::Attestation => self.text(node, trail),
+            Shape::Text | Shape::NumberText | Shape::WholeText | Shape::Attestation => self.text(node, trail),
             Shape::Bool => self.boolean(node, trail),
             Shape::StrictBool if matches!(node.value, Value::Bool(_)) => Some(node),
             Shape::StrictBool => self.mismatch(&node, trail, "a boolean (true or false)"),
-            Shape::Int(least, most) => self.integer(node, *least, *most, trail),
             Shape::StrictInt(..) if node.as_str().is_some() => self.mismatch(&node, trail, "a whole number"),
-            Shape::StrictInt(least, most) => self.integer(node, *least, *most, trail),
+            Shape::Int(least, most) | Shape::StrictInt(least, most) => self.integer(node, *least, *most, trail),
             Shape::Float => self.float(node, trail),
             Shape::Duration => self.duration(node, trail),
             Shape::Bytes | Shape::SizeText => self.size(node, matches!(shape, Shape::SizeText), trail),

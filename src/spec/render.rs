@@ -48,13 +48,16 @@ fn tidy_service(service: &mut Map<String, Value>, extensions: bool) {
         build.retain(|key, value| !(key.starts_with("dockerfile") && *value == ""));
     }
     let health = service.get_mut("healthcheck").and_then(Value::as_object_mut);
-    health.into_iter().for_each(|health| health.retain(|_, value| !value.as_array().is_some_and(Vec::is_empty)));
+    if let Some(health) = health {
+        health.retain(|_, value| !value.as_array().is_some_and(Vec::is_empty));
+    }
     if let Some(swappiness) = service.get_mut("mem_swappiness") {
         *swappiness = swappiness.to_string().into();
     }
     for mount in service.get_mut("volumes").and_then(Value::as_array_mut).into_iter().flatten() {
-        let bind = mount.get_mut("bind").and_then(Value::as_object_mut);
-        bind.into_iter().for_each(|bind| bind.retain(|key, value| key != "create_host_path" || *value != true));
+        if let Some(bind) = mount.get_mut("bind").and_then(Value::as_object_mut) {
+            bind.retain(|key, value| key != "create_host_path" || *value != true);
+        }
     }
     for hooks in ["post_start", "pre_stop"] {
         for hook in service.get_mut(hooks).and_then(Value::as_array_mut).into_iter().flatten() {

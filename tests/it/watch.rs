@@ -95,7 +95,7 @@ fn only_what_is_included_is_synced_and_single_files_are_too() {
 
 #[test]
 fn a_path_may_come_into_being_and_a_stopped_container_is_synced_too() {
-    let sandbox = sleeper(r#"[{ action: sync, path: ./late/src, target: /app }]"#);
+    let sandbox = sleeper(r"[{ action: sync, path: ./late/src, target: /app }]");
     sandbox.stack("up -d").ok();
     let watch = watching(&sandbox, "watch --no-up");
     sandbox.file("late/src/a", "1");
@@ -227,7 +227,7 @@ services:
 fn what_cannot_be_watched_is_said() {
     let sandbox = Sandbox::with("services: { app: { image: stack/host, command: [\"true\"] } }\n");
     sandbox.stack("watch").fails(&["none of the services has anything to watch", "develop.watch"]);
-    let sandbox = sleeper(r#"[{ action: rebuild, path: ./src }]"#);
+    let sandbox = sleeper(r"[{ action: rebuild, path: ./src }]");
     sandbox.stack("up --watch").fails(&["develop.watch[0]", "needs service `app` to have a `build`"]);
     sandbox.stack("watch nothing").fails(&["nothing"]);
     sandbox.stack("up --watch -d").fails(&["--detach"]);

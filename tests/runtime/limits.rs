@@ -10,9 +10,10 @@ use crate::rig::{Rig, is_unified, with_rig};
 /// without a name is not looked at.
 async fn expect(rig: &Rig, resources: &Resources, files: &[(&str, &str, &str, &str, &str)]) {
     for (number, (controller, v1, v2, v1_content, v2_content)) in files.iter().enumerate() {
-        let (path, content) = match is_unified() {
-            true => (format!("/sys/fs/cgroup/{v2}"), v2_content),
-            false => (format!("/sys/fs/cgroup/{controller}/{v1}"), v1_content),
+        let (path, content) = if is_unified() {
+            (format!("/sys/fs/cgroup/{v2}"), v2_content)
+        } else {
+            (format!("/sys/fs/cgroup/{controller}/{v1}"), v1_content)
         };
         if path.ends_with('/') {
             continue;

@@ -142,7 +142,7 @@ impl Rig {
     /// Waits for the container's end.
     pub async fn wait(&self, wanted: &str) -> ExitStatus {
         loop {
-            let event = tokio::time::timeout(Duration::from_secs(60), self.client.next_event()).await;
+            let event = tokio::time::timeout(Duration::from_mins(1), self.client.next_event()).await;
             if let Event::Exited { id, status, .. } = event.expect("no event in time").expect("the shim is gone")
                 && id == wanted
             {

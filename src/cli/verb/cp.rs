@@ -262,6 +262,6 @@ mod tests {
         assert_eq!(side("/../../x").path, Path::new("/x"));
         assert!(side("d/.").content && side(".").content && side("/").content);
         assert!(side("d/").folder && !side("d/").content);
-        assert!(!side("..").content && !side("d").folder);
+        assert!(!side("d/..").content && !side("d").folder);
     }
 }

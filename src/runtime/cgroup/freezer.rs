@@ -19,13 +19,16 @@ pub(super) fn unified(folder: &Path, frozen: bool) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let events = rustix::fs::open(folder.join("cgroup.events"), flags, Mode::empty())?;
     write(&folder.join("cgroup.freeze"), if frozen { "1" } else { "0" })?;
+    if !frozen {
+        return Ok(());
+    }
     let end = Instant::now() + PATIENCE;
-    while frozen {
+    loop {
         let mut text = [0; 128];
         let length = rustix::io::pread(&events, &mut text, 0)?;
         let rest = end.saturating_duration_since(Instant::now());
         if text[..length].windows(8).any(|word| word == b"frozen 1") || rest.is_zero() {
-            break;
+            return Ok(());
         }
         // The kernel says when the file changes.
         let timeout = rustix::time::Timespec { tv_sec: 0, tv_nsec: i64::from(rest.subsec_nanos()) };
@@ -34,7 +37,6 @@ pub(super) fn unified(folder: &Path, frozen: bool) -> io::Result<()> {
             Err(e) => return Err(e.into()),
         }
     }
-    Ok(())
 }
 
 /// Freezes or thaws a group of the v1 freezer.
