@@ -98,6 +98,8 @@ pub(crate) enum Reply {
 pub(crate) enum Report {
     /// A terminal's master comes along.
     Terminal,
+    /// The listener of its system call filter comes along.
+    Listener,
     /// It failed and ends.
     Failed(LaunchError),
 }

@@ -1,15 +1,108 @@
-//! Loading system call filters.
+//! Loading system call filters, and answering for those calls that they put before somebody else.
 
 use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 /// One instruction of a filter.
 pub type Instruction = libc::sock_filter;
 
+const RECEIVE: libc::Ioctl = request(READ | WRITE, 0, size_of::<libc::seccomp_notif>());
+const SEND: libc::Ioctl = request(READ | WRITE, 1, size_of::<libc::seccomp_notif_resp>());
+const IS_VALID: libc::Ioctl = request(WRITE, 2, size_of::<u64>());
+const ADD_FD: libc::Ioctl = request(WRITE, 3, size_of::<libc::seccomp_notif_addfd>());
+const WRITE: usize = 1;
+const READ: usize = 2;
+
+/// The number of a request of the kernel's kind `!`: direction, size of what it points to, kind, number.
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the parts fill 32 bits")]
+const fn request(direction: usize, number: usize, size: usize) -> libc::Ioctl {
+    (direction << 30 | size << 16 | (b'!' as usize) << 8 | number) as libc::Ioctl
+}
+
 /// Puts the caller and its descendants under a filter. Needs `CAP_SYS_ADMIN` or `no_new_privs`.
 pub fn load(program: &[Instruction]) -> io::Result<()> {
+    set_filter(program, 0).map(drop)
+}
+
+/// The same, with a listener for calls whose verdict is `SECCOMP_RET_USER_NOTIF`. `EBUSY` if the caller has one already.
+pub fn load_with_listener(program: &[Instruction]) -> io::Result<Listener> {
+    let fd = set_filter(program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
+    // SAFETY: with this flag the call returns a new descriptor, which nobody else knows.
+    Ok(Listener(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+fn set_filter(program: &[Instruction], flags: libc::c_ulong) -> io::Result<i32> {
     let length = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
     // SAFETY: the kernel copies `len` instructions from `filter`, which the slice holds, and writes to neither.
-    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(i32::try_from(result).unwrap_or(-1)) }
+}
+
+/// Where calls wait for an answer; readable when one does, hung up when nobody is under the filter any more.
+#[derive(Debug)]
+pub struct Listener(OwnedFd);
+
+/// A system call that waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    id: u64,
+    /// The caller, as the reader's pid namespace numbers it.
+    pub pid: u32,
+    /// The arguments.
+    pub args: [u64; 6],
+}
+
+impl Listener {
+    /// The next call that waits. It fails with `ENOENT` if its caller has died meanwhile.
+    pub fn receive(&self) -> io::Result<Call> {
+        // SAFETY: all-zero is what the kernel wants to find there.
+        let mut notification: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+        // SAFETY: the request writes one `seccomp_notif`, which outlives the call.
+        self.ask(|fd| unsafe { libc::ioctl(fd, RECEIVE, &raw mut notification) })?;
+        Ok(Call { id: notification.id, pid: notification.pid, args: notification.data.args })
+    }
+
+    /// Whether the caller still waits: only then what was found out by its pid is about it.
+    pub fn still_waits(&self, call: &Call) -> bool {
+        // SAFETY: the request reads one `u64`, which outlives the call.
+        self.ask(|fd| unsafe { libc::ioctl(fd, IS_VALID, &raw const call.id) }).is_ok()
+    }
+
+    /// Gives the caller a copy of a descriptor, whose number the call returns.
+    pub fn give(&self, call: &Call, fd: BorrowedFd<'_>, close_on_exec: bool) -> io::Result<()> {
+        let number = |value: i32| value.cast_unsigned();
+        let given = libc::seccomp_notif_addfd {
+            id: call.id,
+            flags: u32::try_from(libc::SECCOMP_ADDFD_FLAG_SEND).unwrap_or(2),
+            srcfd: number(fd.as_raw_fd()),
+            newfd: 0,
+            newfd_flags: if close_on_exec { number(libc::O_CLOEXEC) } else { 0 },
+        };
+        // SAFETY: the request reads one `seccomp_notif_addfd`, which outlives the call; `fd` is open.
+        self.ask(|fd| unsafe { libc::ioctl(fd, ADD_FD, &raw const given) })
+    }
+
+    /// Fails the call with an error number.
+    pub fn refuse(&self, call: &Call, errno: i32) -> io::Result<()> {
+        let answer = libc::seccomp_notif_resp { id: call.id, val: 0, error: -errno, flags: 0 };
+        // SAFETY: the request reads one `seccomp_notif_resp`, which outlives the call.
+        self.ask(|fd| unsafe { libc::ioctl(fd, SEND, &raw const answer) })
+    }
+
+    fn ask(&self, ask: impl FnOnce(i32) -> i32) -> io::Result<()> {
+        if ask(self.0.as_raw_fd()) < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+impl From<OwnedFd> for Listener {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }

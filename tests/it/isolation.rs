@@ -95,3 +95,24 @@ services:
     sandbox.stack("up -d missing").fails(&["/no/such/program"]);
     sandbox.stack("up -d denied").fails(&["/etc/passwd"]);
 }
+
+#[test]
+fn raw_sockets_are_for_ping_alone() {
+    let sandbox = one("user: \"1234\"");
+    let script = r#"
+import socket
+def attempt(what):
+    try: what(); return "fine"
+    except OSError as e: return e.strerror
+icmp = lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+print(attempt(icmp))
+print(attempt(lambda: socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)))
+print(attempt(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)))
+print(attempt(lambda: icmp().setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)))
+ping = icmp(); ping.settimeout(5)
+ping.sendto(bytes([8, 0, 0xe5, 0xca, 0x12, 0x34, 0, 1]), ("127.0.0.1", 0))
+print(ping.recv(99)[20])
+"#;
+    let ran = sandbox.stack_args(&["exec", "-T", "app", "python3", "-c", script]).ok();
+    assert_eq!(ran.out, "fine\nfine\nOperation not permitted\nOperation not permitted\n8\n");
+}

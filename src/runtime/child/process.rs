@@ -78,7 +78,11 @@ impl Setting<'_> {
         self.change_folder()?;
         let held = caps::mask(&self.process.caps).map_err(|e| LaunchError::refused("capabilities", e))?;
         let filter = |when: bool| match self.filter {
-            Some(filter) if when => filter.load().step(|| "load the system call filter"),
+            Some(filter) if when => {
+                let step = || "load the system call filter";
+                let listener = filter.load().step(step)?;
+                listener.map_or(Ok(()), |listener| self.port.tell(&Report::Listener, Some(listener.as_fd())).step(step))
+            }
             _ => Ok(()),
         };
         // Without no_new_privs it takes a capability that is about to go.

@@ -20,6 +20,7 @@ const fn code(bits: u32) -> u16 {
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const ARG0: u32 = 16;
+const ARG1: u32 = 24;
 const ARG2: u32 = 32;
 
 const ARCH_X86_64: u32 = 0xc000_003e;
@@ -30,8 +31,10 @@ const ARCH_ARM64: u32 = 0xc000_00b7;
 const NEW_NAMESPACES: u32 = 0x7e02_0000;
 /// Values of personality(2): Linux, its 32-bit face, both with randomised addresses off, and the question.
 const PERSONALITIES: [u32; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
-/// `SYS_SOCKET` and `SYS_SOCKETPAIR` of socketcall(2).
-const MAKES_SOCKET: [u32; 2] = [1, 8];
+/// `SYS_SOCKET`, `SYS_SOCKETPAIR` and `SYS_SETSOCKOPT` of socketcall(2), whose arguments lie in memory.
+const UNSEEN: [u32; 3] = [1, 8, 14];
+/// The type in the second argument of socket(2), without flags.
+const SOCKET_TYPE: u32 = 0xf;
 const NETLINK_ROUTE: u32 = 0;
 const NETLINK_AUDIT: u32 = 9;
 
@@ -79,16 +82,53 @@ fn leaf(verdict: Verdict, capabilities: u64) -> Vec<Instruction> {
         Verdict::Allow => vec![allow()],
         Verdict::Fail(errno) => vec![fail(errno)],
         Verdict::Personality => one_of(ARG0, &PERSONALITIES, allow(), fail(libc::EPERM)),
-        Verdict::SocketCall => one_of(ARG0, &MAKES_SOCKET, fail(libc::ENOSYS), allow()),
+        Verdict::SocketCall => one_of(ARG0, &UNSEEN, fail(libc::ENOSYS), allow()),
         Verdict::Clone => {
             vec![plain(LOAD, ARG0), plain(AND, NEW_NAMESPACES), jump(IF_EQUAL, 0, 0, 1), allow(), fail(libc::EPERM)]
         }
-        Verdict::Socket => socket(capabilities),
+        Verdict::Socket if caps::holds(capabilities, "NET_RAW") => families(capabilities),
+        Verdict::Socket => raw_icmp().into_iter().chain(families(capabilities)).collect(),
+        Verdict::SocketPair => families(capabilities),
+        Verdict::SocketOption => socket_option(),
     }
 }
 
+/// Raw ICMP sockets are for the listener to give; everything else goes on behind.
+fn raw_icmp() -> Vec<Instruction> {
+    let number = |value: i32| value.cast_unsigned();
+    vec![
+        plain(LOAD, ARG1),
+        plain(AND, SOCKET_TYPE),
+        jump(IF_EQUAL, number(libc::SOCK_RAW), 0, 8),
+        plain(LOAD, ARG2),
+        jump(IF_EQUAL, number(libc::IPPROTO_ICMP), 0, 2),
+        plain(LOAD, ARG0),
+        jump(IF_EQUAL, number(libc::AF_INET), 3, 4),
+        jump(IF_EQUAL, number(libc::IPPROTO_ICMPV6), 0, 3),
+        plain(LOAD, ARG0),
+        jump(IF_EQUAL, number(libc::AF_INET6), 0, 1),
+        plain(RETURN, libc::SECCOMP_RET_USER_NOTIF),
+    ]
+}
+
+/// Any option but `IP_HDRINCL` and `IPV6_HDRINCL`.
+fn socket_option() -> Vec<Instruction> {
+    let number = |value: i32| value.cast_unsigned();
+    vec![
+        plain(LOAD, ARG1),
+        jump(IF_EQUAL, number(libc::IPPROTO_IP), 0, 2),
+        plain(LOAD, ARG2),
+        jump(IF_EQUAL, number(libc::IP_HDRINCL), 3, 4),
+        jump(IF_EQUAL, number(libc::IPPROTO_IPV6), 0, 3),
+        plain(LOAD, ARG2),
+        jump(IF_EQUAL, number(libc::IPV6_HDRINCL), 0, 1),
+        fail(libc::EPERM),
+        allow(),
+    ]
+}
+
 /// Unix, internet and netlink route sockets; what else a capability brings.
-fn socket(capabilities: u64) -> Vec<Instruction> {
+fn families(capabilities: u64) -> Vec<Instruction> {
     let number = |value: i32| value.cast_unsigned();
     let mut families = vec![number(libc::AF_UNIX), number(libc::AF_INET), number(libc::AF_INET6)];
     if caps::holds(capabilities, "NET_RAW") {
@@ -214,6 +254,22 @@ mod tests {
         assert_eq!(socket(&plain, 16, 15), errno(libc::EINVAL));
         assert_eq!([17, 38, 40, 0].map(|family| socket(&plain, family, 0)), [errno(libc::EAFNOSUPPORT); 4]);
         assert_eq!(socket(&program_of(&["NET_RAW"]), 17, 0), ALLOW);
+        let raw = |program: &[Instruction], family, protocol| {
+            [3, 0x8_0003].map(|kind| verdict(program, ARCH_X86_64, 41, [family, kind, protocol]))
+        };
+        assert_eq!([raw(&plain, 2, 1), raw(&plain, 10, 58)], [[libc::SECCOMP_RET_USER_NOTIF; 2]; 2]);
+        assert_eq!(
+            [raw(&plain, 2, 58), raw(&plain, 10, 1), raw(&plain, 2, 255)],
+            [[ALLOW; 2]; 3],
+            "the kernel refuses"
+        );
+        assert_eq!(raw(&plain, 17, 1), [errno(libc::EAFNOSUPPORT); 2]);
+        assert_eq!(raw(&program_of(&["NET_RAW"]), 2, 1), [ALLOW; 2]);
+        let option = |program: &[Instruction], level, name| verdict(program, ARCH_X86_64, 54, [3, level, name]);
+        assert_eq!([option(&plain, 0, 3), option(&plain, 41, 36)], [errno(libc::EPERM); 2]);
+        assert_eq!([option(&plain, 1, 3), option(&plain, 0, 36), option(&plain, 41, 3)], [ALLOW; 3]);
+        assert_eq!(option(&program_of(&["NET_RAW"]), 0, 3), ALLOW);
+        assert_eq!(verdict(&plain, ARCH_I386, 102, [14, 0, 0]), errno(libc::ENOSYS));
         assert_eq!(socket(&program_of(&["NET_ADMIN"]), 16, 12), ALLOW);
         assert_eq!(socket(&program_of(&["AUDIT_WRITE"]), 16, 9), ALLOW);
         let clone = |flags| verdict(&plain, ARCH_X86_64, 56, [flags, 0, 0]);

@@ -1,4 +1,5 @@
-//! System call filters: Docker's default profile, tightened to the socket families that programs need.
+//! System call filters: Docker's default profile, tightened to the socket families that programs need. Whoever may not
+//! open raw sockets asks the shim for those that `ping` needs.
 //!
 //! The profile is data (`schemas/seccomp.profile`, with the numbers in `schemas/syscalls.tsv`). It is compiled once
 //! per shim and set of capabilities, to a tree over ranges of call numbers, which the kernel loads and runs several
@@ -11,17 +12,29 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
+use super::caps;
 use super::launch::Seccomp;
-use crate::sys::seccomp::{Instruction, load};
+use crate::sys::seccomp::{Instruction, Listener, load, load_with_listener};
 
 /// A compiled filter.
 #[derive(Debug, Clone)]
-pub(crate) struct Filter(Rc<[Instruction]>);
+pub(crate) struct Filter {
+    program: Rc<[Instruction]>,
+    /// Some calls are for a listener to answer.
+    asks: bool,
+}
 
 impl Filter {
-    /// Puts the caller and its descendants under the filter.
-    pub(crate) fn load(&self) -> io::Result<()> {
-        load(&self.0)
+    /// Puts the caller and its descendants under the filter. Returns the listener for the calls that it leaves to others;
+    /// none, if there are no such calls, or the caller is under a filter that has one already.
+    pub(crate) fn load(&self) -> io::Result<Option<Listener>> {
+        if self.asks {
+            match load_with_listener(&self.program) {
+                Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {}
+                other => return other.map(Some),
+            }
+        }
+        load(&self.program).map(|()| None)
     }
 }
 
@@ -35,7 +48,10 @@ impl Filters {
         match wanted {
             Seccomp::Unconfined => None,
             Seccomp::Default => {
-                let compile = || Filter(compile::program(capabilities).into());
+                let compile = || Filter {
+                    program: compile::program(capabilities).into(),
+                    asks: !caps::holds(capabilities, "NET_RAW"),
+                };
                 Some(self.0.entry(capabilities).or_insert_with(compile).clone())
             }
         }

@@ -21,8 +21,12 @@ pub(super) enum Verdict {
     Allow,
     /// Fails with this error number.
     Fail(i32),
-    /// Depends on the address family.
+    /// Depends on the address family; raw ICMP sockets are asked for elsewhere.
     Socket,
+    /// Depends on the address family.
+    SocketPair,
+    /// Not what would write headers of IP by hand.
+    SocketOption,
     /// Only what makes no socket, as the family can't be seen.
     SocketCall,
     /// Only the harmless values.
@@ -42,7 +46,9 @@ pub(super) fn ranges(abi: Abi, capabilities: u64) -> Vec<(u32, Verdict)> {
     for number in 0..=end {
         let verdict = match numbers.get(&number).copied() {
             _ if number == end => Verdict::Fail(libc::ENOSYS),
-            Some("socket" | "socketpair") => Verdict::Socket,
+            Some("socket") => Verdict::Socket,
+            Some("socketpair") => Verdict::SocketPair,
+            Some("setsockopt") if !caps::holds(capabilities, "NET_RAW") => Verdict::SocketOption,
             Some("socketcall") => Verdict::SocketCall,
             Some("personality") => Verdict::Personality,
             Some("clone" | "clone3") if admin => Verdict::Allow,

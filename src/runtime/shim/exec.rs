@@ -61,6 +61,11 @@ impl Shim {
             let Some(port) = &record.port else { return };
             match port.it.hear() {
                 Ok(Some((Report::Terminal, master))) => record.master = master,
+                Ok(Some((Report::Listener, listener))) => {
+                    if let Some(listener) = listener {
+                        self.listen_for_pings(listener);
+                    }
+                }
                 Ok(Some((Report::Failed(error), _))) => record.failure = Some(error),
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return,
                 Ok(None) | Err(_) => break,

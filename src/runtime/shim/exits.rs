@@ -22,7 +22,8 @@ impl Shim {
             let Some(port) = &container.port else { return };
             match port.it.hear() {
                 Ok(Some((Report::Terminal, Some(master)))) => self.take_terminal(id, master),
-                Ok(Some((Report::Terminal, None))) => {}
+                Ok(Some((Report::Listener, Some(listener)))) => self.listen_for_pings(listener),
+                Ok(Some((Report::Terminal | Report::Listener, None))) => {}
                 Ok(Some((Report::Failed(error), _))) => container.failure = Some(error),
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return,
                 Ok(None) | Err(_) => break,

@@ -10,6 +10,7 @@ mod drain;
 mod exec;
 mod exits;
 mod log;
+mod ping;
 mod pipes;
 mod requests;
 mod restart;

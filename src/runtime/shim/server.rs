@@ -22,6 +22,7 @@ use crate::runtime::seccomp::Filters;
 use crate::runtime::wire::{Message, Numbered, Reply, Request};
 use crate::sys;
 use crate::sys::frame::{self, Incoming};
+use crate::sys::seccomp::Listener;
 
 /// How long a supervisor that doesn't read may hold the loop up before its connection is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -40,6 +41,8 @@ pub(super) enum Source {
     Output(String),
     /// The pidfd of an adopted container.
     Adopted(String),
+    /// The listener of a system call filter.
+    Pings,
 }
 
 struct Connection {
@@ -60,6 +63,8 @@ pub(super) struct Shim {
     pub(super) execs: BTreeMap<i32, ExecRecord>,
     pub(super) store: BTreeMap<String, Vec<OwnedFd>>,
     pub(super) pipes: Pipes,
+    /// Listeners of system call filters, by token.
+    pub(super) pings: BTreeMap<u64, Listener>,
     pub(super) layout: Rc<Layout>,
     pub(super) filters: Filters,
     /// Control groups that a vanishing process still held.
@@ -92,6 +97,7 @@ impl Shim {
             execs: BTreeMap::new(),
             store: BTreeMap::new(),
             pipes: Pipes::open(&run_dir)?,
+            pings: BTreeMap::new(),
             layout: Rc::new(Layout::detect()?),
             filters: Filters::default(),
             leftovers: Vec::new(),
@@ -129,7 +135,7 @@ impl Shim {
             for event in &events {
                 let token = event.data.u64();
                 if let Some(source) = self.sources.get(&token).cloned() {
-                    self.handle(token, source);
+                    self.handle(token, source, event.flags);
                 }
             }
             self.restart.run_if_due();
@@ -203,7 +209,7 @@ impl Shim {
         }
     }
 
-    fn handle(&mut self, token: u64, source: Source) {
+    fn handle(&mut self, token: u64, source: Source, flags: epoll::EventFlags) {
         match source {
             Source::Listener => {
                 if let Ok((socket, _)) = self.listener.accept() {
@@ -216,6 +222,7 @@ impl Shim {
             Source::Exec(pid) => self.hear_exec(pid),
             Source::Output(id) => self.drain(&id, token),
             Source::Adopted(id) => self.adopted_ended(&id),
+            Source::Pings => self.answer_ping(token, flags.contains(epoll::EventFlags::IN)),
         }
     }
 
