@@ -93,6 +93,10 @@ pub(crate) enum Verb {
     Down(verb::down::Down),
     /// Show what `up` would do, and why; change nothing
     Plan(Box<verb::plan::Plan>),
+    /// Explain the state of services: why they run, wait, ended or were made anew
+    Why(verb::why::Why),
+    /// Show where the time of the last `up` went, and which steps it waited for
+    Timeline(verb::timeline::Timeline),
     /// List containers
     Ps(verb::ps::Ps),
     /// Show what containers wrote

@@ -5,7 +5,7 @@ use clap::builder::StyledStr;
 
 /// Headings and the verbs below them, in reading order.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Run a stack", &["up", "down", "plan", "ps", "logs", "watch", "ls"]),
+    ("Run a stack", &["up", "down", "plan", "why", "timeline", "ps", "logs", "watch", "ls"]),
     (
         "Control its services",
         &["create", "start", "stop", "restart", "kill", "pause", "unpause", "scale", "wait", "rm"],

@@ -67,6 +67,8 @@ fn run(cli: Cli) -> Outcome {
         Verb::Up(verb) => block_on(verb.run(&context)),
         Verb::Down(verb) => block_on(verb.run(&context)),
         Verb::Plan(verb) => block_on(verb.run(&context)),
+        Verb::Why(verb) => verb.run(&context),
+        Verb::Timeline(verb) => verb.run(&context),
         Verb::Ps(verb) => verb.run(&context),
         Verb::Logs(verb) => block_on(verb.run(&context)),
         Verb::Ls(verb) => verb.run(&context),

@@ -99,6 +99,21 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// The command's word for it, of those that change what exists.
+    pub(crate) fn verb(&self) -> &'static str {
+        match self {
+            Self::Stop { .. } => "stop",
+            Self::Restart { .. } => "restart",
+            Self::Kill { .. } => "kill",
+            Self::Remove { .. } => "rm",
+            Self::Pause { thaw: true, .. } => "unpause",
+            Self::Pause { thaw: false, .. } => "pause",
+            _ => "",
+        }
+    }
+}
+
 /// The project and how to bring it up.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Up {
@@ -138,6 +153,9 @@ pub struct Up {
     pub wait_timeout: Option<u64>,
     /// Destructive steps are agreed to.
     pub yes: bool,
+    /// When the command began, before it prepared images.
+    #[serde(default)]
+    pub asked: Option<Timestamp>,
 }
 
 /// Where a project comes from; goes into the containers' labels.

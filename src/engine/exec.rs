@@ -6,6 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use fs_err as fs;
+use rustix::fs::OFlags;
+use rustix::pipe::PipeFlags;
+use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 use super::control::{Exec, Failure, Reply, Run};
@@ -83,10 +86,21 @@ impl Supervisor {
         Ok(Running { id: started.exec_id, pidfd: started.pidfd, master: started.master, supervisor: self.clone() })
     }
 
-    /// Starts a process whose output nobody wants.
-    pub(crate) async fn start_quietly(self: &Rc<Self>, record: &Record, args: Vec<String>) -> Result<Running, Failure> {
+    /// Starts a process; what it writes comes out of the pipe.
+    pub(crate) async fn start_heard(
+        self: &Rc<Self>,
+        record: &Record,
+        args: Vec<String>,
+    ) -> Result<(Running, pipe::Receiver), Failure> {
         let process = Process { args, tty: false, ..record.process.clone() };
-        self.start_process(record, &process, nothing()?).await
+        let failed = |e: io::Error| Failure::new(format!("no pipe for a process in {}: {e}", record.name));
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+        rustix::fs::fcntl_setfl(&read, OFlags::NONBLOCK).map_err(|e| failed(e.into()))?;
+        let output = pipe::Receiver::from_owned_fd(read).map_err(failed)?;
+        let mut fds = nothing()?;
+        fds.truncate(1);
+        fds.extend([write.try_clone().map_err(failed)?, write]);
+        Ok((self.start_process(record, &process, fds).await?, output))
     }
 
     /// Answers `exec`.

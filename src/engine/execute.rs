@@ -5,9 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::task::{AbortHandle, Id, JoinSet};
 
 use super::control::{self, Failure};
+use super::history::Entry;
 use super::intent::Desired;
 use super::record::Identity;
 use super::state::{Health, Status};
@@ -25,7 +27,15 @@ pub(crate) struct Interrupted;
 impl Supervisor {
     /// Carries out a plan. After a failure what depends on it is left out, the rest goes on, and all failures are
     /// reported; planning again is the repair.
-    pub(crate) async fn execute(self: &Rc<Self>, plan: &Plan, desired: &Arc<Desired>) -> Result<(), Failure> {
+    pub(crate) async fn execute(
+        self: &Rc<Self>,
+        verb: &str,
+        plan: &Plan,
+        desired: &Arc<Desired>,
+    ) -> Result<(), Failure> {
+        if !plan.is_empty() {
+            self.history.begin(&self.project, verb, desired.asked, plan);
+        }
         let mut interrupt = self.turn.interrupt.subscribe();
         let mut schedule = Schedule::new(plan);
         let mut running: JoinSet<(StepId, Result<(), Failure>)> = JoinSet::new();
@@ -37,6 +47,7 @@ impl Supervisor {
         loop {
             for id in schedule.take_ready() {
                 super::fault::point();
+                self.history.add(&Entry::Start { time: Timestamp::now(), step: id.index() });
                 let (this, desired, step) = (self.clone(), desired.clone(), plan.step(id).clone());
                 let is_wait = matches!(step.action, Action::WaitFor { .. });
                 if matches!(step.action, Action::StopContainer { .. }) {
@@ -58,6 +69,8 @@ impl Supervisor {
                     None => break,
                     Some(Ok((task, (id, result)))) => {
                         steps.remove(&task);
+                        let error = result.as_ref().err().map(|failure| failure.message.clone());
+                        self.history.add(&Entry::Finish { time: Timestamp::now(), step: id.index(), error });
                         match result {
                             Ok(()) => schedule.finish(id),
                             Err(failure) => {
@@ -81,6 +94,9 @@ impl Supervisor {
                     waits.values().for_each(AbortHandle::abort);
                 }
             }
+        }
+        if !plan.is_empty() {
+            self.history.add(&Entry::End { time: Timestamp::now(), interrupted });
         }
         if interrupted {
             return Err(Interrupted.into());
@@ -124,6 +140,7 @@ impl Supervisor {
                 self.change(&id, |state| {
                     state.stopped_by_user = false;
                     state.restarts = 0;
+                    state.backoff = 0;
                 })?;
                 self.start_container(&id).await?;
                 let record = self.container(&id)?.record;

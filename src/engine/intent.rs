@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::control::{self, Failure, Outlook, Request, Source};
 use super::state::Container;
 use super::supervisor::Supervisor;
@@ -14,6 +16,8 @@ use crate::spec::model::{self, Project};
 pub(crate) struct Desired {
     pub(crate) project: Project,
     pub(crate) source: Source,
+    /// When the user asked for it.
+    pub(crate) asked: Option<Timestamp>,
     /// By `secret:<key>` and `config:<key>`.
     pub(crate) objects: BTreeMap<String, Vec<u8>>,
 }
@@ -22,7 +26,7 @@ impl Desired {
     /// What an `up` asks for.
     pub(crate) fn from_up(up: &control::Up) -> Self {
         let objects = up.objects.iter().map(|(key, content)| (key.clone(), content.clone())).collect();
-        Self { project: up.project.clone(), source: up.source.clone(), objects }
+        Self { project: up.project.clone(), source: up.source.clone(), asked: up.asked, objects }
     }
 
     /// What the containers that exist were made from; for commands that have no file.

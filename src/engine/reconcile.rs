@@ -33,7 +33,7 @@ impl Supervisor {
             self.remember(&desired)?;
         }
         let deadline = up.wait_timeout.filter(|_| up.wait).map(Duration::from_secs);
-        let executed = self.execute(&plan, &desired);
+        let executed = self.execute("up", &plan, &desired);
         let result = match deadline {
             None => executed.await,
             Some(limit) => match tokio::time::timeout(limit, executed).await {
@@ -100,7 +100,7 @@ impl Supervisor {
         self.turn.interrupt.send_replace(());
         let _turn = self.turn.lock.lock().await;
         let (desired, options) = self.down_intent(down)?;
-        self.carry(desired, &options).await?;
+        self.carry("down", desired, &options).await?;
         if self.containers().is_empty() { self.forget_desired() } else { Ok(()) }
     }
 
@@ -115,7 +115,7 @@ impl Supervisor {
             _ => Some(self.turn.lock.lock().await),
         };
         match self.intent(request)? {
-            Some((desired, options)) => self.carry(desired, &options).await,
+            Some((desired, options)) => self.carry(request.verb(), desired, &options).await,
             None => Ok(()),
         }
     }
@@ -129,7 +129,7 @@ impl Supervisor {
     ) -> Result<(), Failure> {
         let _turn = self.turn.lock.lock().await;
         let (desired, options) = self.verb(Verb::Start, services, None);
-        self.carry(desired, &options).await?;
+        self.carry("start", desired, &options).await?;
         if !wait {
             return Ok(());
         }
@@ -168,9 +168,9 @@ impl Supervisor {
         self.containers().into_iter().filter(named).map(|container| container.record.id.clone()).collect()
     }
 
-    async fn carry(self: &Rc<Self>, desired: Desired, options: &PlanOptions) -> Result<(), Failure> {
+    async fn carry(self: &Rc<Self>, verb: &str, desired: Desired, options: &PlanOptions) -> Result<(), Failure> {
         let plan = self.plan(&desired, options)?;
-        self.execute(&plan, &Arc::new(desired)).await
+        self.execute(verb, &plan, &Arc::new(desired)).await
     }
 
     fn plan(&self, desired: &Desired, options: &PlanOptions) -> Result<Plan, Failure> {

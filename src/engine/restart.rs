@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::spec::model::Service;
+use crate::spec::units::Span;
 
 /// When a container that ended by itself is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,9 +48,31 @@ impl Policy {
     }
 }
 
+/// How restarts of a service are spaced and counted, where `deploy.restart_policy` says so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Pace {
+    delay: Option<Duration>,
+    /// A run of this length was a success: attempts are counted anew.
+    pub(crate) window: Option<Duration>,
+}
+
+impl Pace {
+    /// The pace of a service; `restart` knows none.
+    pub(crate) fn of(service: &Service) -> Self {
+        let policy = service.deploy.as_ref().and_then(|deploy| deploy.restart_policy.as_ref());
+        let Some(policy) = policy.filter(|_| service.restart.is_none()) else { return Self::default() };
+        Self { delay: policy.delay.map(|Span(span)| span), window: policy.window.map(|Span(span)| span) }
+    }
+
+    /// The pause before the next start, after this many short runs in a row.
+    pub(crate) fn pause(self, short_runs: u32) -> Duration {
+        self.delay.unwrap_or_else(|| pause(short_runs))
+    }
+}
+
 /// The pause before a restart: 100 ms, doubled each time, a minute at most.
-pub(crate) fn pause(restarts: u32) -> Duration {
-    Duration::from_millis(100 << restarts.min(10)).min(Duration::from_mins(1))
+pub(crate) fn pause(short_runs: u32) -> Duration {
+    Duration::from_millis(100 << short_runs.min(10)).min(Duration::from_mins(1))
 }
 
 /// A run of this length shows that the container works: the pauses begin anew.
@@ -78,6 +101,19 @@ mod tests {
         assert!(!policy("on-failure:2").wants(1, 2));
         assert!(!policy("on-failure").wants(0, 0));
         assert!(policy("always").wants(0, 1000));
+    }
+
+    #[test]
+    fn a_service_may_have_a_pace_of_its_own() {
+        use crate::spec::model::{Deploy, RestartPolicy};
+        let span = |seconds| Some(Span(Duration::from_secs(seconds)));
+        let policy = RestartPolicy { delay: span(7), window: span(60), ..RestartPolicy::default() };
+        let deploy = Some(Deploy { restart_policy: Some(policy), ..Deploy::default() });
+        let service = Service { deploy, ..Service::default() };
+        assert_eq!(Pace::of(&service).pause(0), Duration::from_secs(7));
+        assert_eq!(Pace::of(&service).window, Some(Duration::from_mins(1)));
+        let service = Service { restart: Some("always".into()), ..service };
+        assert_eq!(Pace::of(&service).pause(0), Duration::from_millis(100));
     }
 
     #[test]

@@ -117,6 +117,7 @@ impl Supervisor {
                 finished: state.finished,
                 health: if record.healthcheck.is_some() { Health::Starting } else { Health::None },
                 restarts: state.restarts,
+                backoff: state.backoff,
                 ports,
                 ..RunState::default()
             };

@@ -230,8 +230,23 @@ pub struct RunState {
     pub ports: Vec<Published>,
     /// Restarts by policy since the last start by command.
     pub restarts: u32,
+    /// Short runs in a row, which space restarts.
+    pub backoff: u32,
+    /// The last health check that failed, while no later one has passed.
+    pub probe: Option<Probe>,
     /// A command stopped it: no policy starts it again.
     pub stopped_by_user: bool,
+}
+
+/// A health check that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// When it ended.
+    pub at: Timestamp,
+    /// Its exit code; none if it took too long.
+    pub code: Option<i32>,
+    /// The beginning of what it wrote.
+    pub output: String,
 }
 
 /// A container: its record and its run state.

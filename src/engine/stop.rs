@@ -9,16 +9,18 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::control::{Action, Failure, Kind};
+use super::deaf::{self, Hearing};
 use super::departures::Departure;
 use super::endpoints::{dns_key, host_ifnames};
 use super::ports::{mappings, ports_key};
-use super::restart::{self, Policy};
+use super::restart::{self, Pace, Policy};
 use super::start::volume_key;
 use super::state::{Container, Health, Record, Status};
 use super::supervisor::{Supervisor, blocking, tracing_line};
 use super::volumes;
 use crate::runtime::shim;
 use crate::spec::units::Span;
+use crate::sys::process;
 
 /// Time between the stop signal and SIGKILL where the file does not say.
 const GRACE: Duration = Duration::from_secs(10);
@@ -51,9 +53,13 @@ impl Supervisor {
         } else {
             self.run_hooks(&container.record, &container.record.config.pre_stop).await
         };
-        let grace = timeout.or(container.record.config.stop_grace_period.map(|Span(span)| span)).unwrap_or(GRACE);
+        let given = timeout.or(container.record.config.stop_grace_period.map(|Span(span)| span));
+        let mut grace = given.unwrap_or(GRACE);
         if !grace.is_zero() {
             let _ = shim.signal(id, container.record.stop_signal).await;
+            if given.is_none() && self.is_deaf(&container) {
+                grace = Duration::ZERO;
+            }
         }
         let ended = self.wait_for(|this| this.has_ended(id));
         if grace.is_zero() || tokio::time::timeout(grace, ended).await.is_err() {
@@ -75,6 +81,29 @@ impl Supervisor {
             let _ = shim.kill_all(id).await;
         }
         lock.lock().await
+    }
+
+    /// Whether the kernel drops a container's stop signal and nobody in it hears another. Children of a deaf process 1,
+    /// such as what a shell runs, are sent the signal.
+    fn is_deaf(&self, container: &Container) -> bool {
+        let (record, pid) = (&container.record, container.state.pid);
+        if record.joins.pid.is_some() {
+            return false;
+        }
+        match deaf::hearing(pid, record.stop_signal) {
+            Hearing::Heard => false,
+            Hearing::Children(children) => {
+                for child in children {
+                    let _ = process::kill(child, record.stop_signal);
+                }
+                false
+            }
+            Hearing::Nobody => {
+                let message = "its process has no handler for the stop signal: killed at once".to_owned();
+                self.tell(container, Action::Warning { message });
+                true
+            }
+        }
     }
 
     fn has_ended(&self, id: &str) -> Option<()> {
@@ -185,8 +214,10 @@ impl Supervisor {
             return;
         }
         let code = if code < 0 { unknown_code(&container) } else { code };
-        let stable = state.started.is_some_and(|started| at.duration_since(started).unsigned_abs() >= restart::STABLE);
-        let restarts = if stable { 0 } else { state.restarts };
+        let ran = state.started.map_or(Duration::ZERO, |started| at.duration_since(started).unsigned_abs());
+        let pace = Pace::of(&container.record.config);
+        let backoff = if ran >= restart::STABLE { 0 } else { state.backoff };
+        let restarts = if pace.window.is_some_and(|window| ran >= window) { 0 } else { state.restarts };
         let policy = Policy::of(&container.record.config);
         let again = !state.stopped_by_user && !container.record.oneoff && policy.wants(code, restarts);
         let changed = self.change(id, |state| {
@@ -197,6 +228,7 @@ impl Supervisor {
             state.finished = Some(at);
             state.health = Health::None;
             state.restarts = if again { restarts + 1 } else { restarts };
+            state.backoff = backoff + 1;
         });
         if let Err(e) = changed {
             tracing_line(&e.message);
@@ -206,7 +238,7 @@ impl Supervisor {
         let id = id.to_owned();
         tokio::task::spawn_local(async move {
             if again {
-                tokio::time::sleep(restart::pause(restarts)).await;
+                tokio::time::sleep(pace.pause(backoff)).await;
                 let still = self.look(&id, |container| container.state.status == Status::Restarting);
                 if still == Some(true)
                     && let Err(e) = self.start_container(&id).await

@@ -23,6 +23,7 @@ use super::client::{short_path, supervisor_args};
 use super::control::{Action, Event, Failure, Kind};
 use super::departures::Departures;
 use super::exec::ExecEnd;
+use super::history::{Entry, History};
 use super::paths::Paths;
 use super::state::{self, Container, RunState, Status};
 use crate::images::Store;
@@ -66,6 +67,7 @@ pub(crate) struct Supervisor {
     locks: RefCell<BTreeMap<String, Rc<Mutex<()>>>>,
     pulse: watch::Sender<()>,
     events: broadcast::Sender<Event>,
+    pub(crate) history: History,
     pub(crate) turn: Turn,
     clients: Cell<usize>,
     /// Shims lost in a row, and when the last one was.
@@ -167,6 +169,7 @@ impl Supervisor {
             locks: RefCell::default(),
             pulse: watch::Sender::new(()),
             events: broadcast::Sender::new(4096),
+            history: History::open(&paths, &project),
             turn: Turn::default(),
             clients: Cell::new(0),
             losses: Cell::default(),
@@ -200,7 +203,7 @@ impl Supervisor {
     fn welcome(self: Rc<Self>, frames: AsyncFrames) {
         self.clients.set(self.clients.get() + 1);
         tokio::task::spawn_local(async move {
-            if let Err(e) = self.answer(&frames).await
+            if let Err(e) = Box::pin(self.answer(&frames)).await
                 && e.kind() != io::ErrorKind::BrokenPipe
             {
                 tracing_line(&format!("connection: {e}"));
@@ -414,6 +417,7 @@ impl Supervisor {
             service: service.to_owned(),
             action,
         };
+        self.history.add(&Entry::Event(event.clone()));
         let _ = self.events.send(event);
     }
 }

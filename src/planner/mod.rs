@@ -41,6 +41,6 @@ pub use names::{container_name, network_name, volume_name};
 pub use observed::{ContainerView, Health, MountedVolume, NetworkView, Observed, State, VolumeView};
 pub use options::{Down, Images, PlanOptions, Recreate, Up, Verb};
 pub use plan::{Plan, Problem, StepId, Warning, plan};
-pub use render::{Line, render};
+pub use render::{Line, line, render};
 pub use schedule::Schedule;
 pub use simulate::{apply, simulate};

@@ -70,6 +70,11 @@ pub fn render(project: &str, plan: &Plan) -> Vec<Line> {
         .collect()
 }
 
+/// One step by itself, for people.
+pub fn line(project: &str, step: &Step) -> Line {
+    Line { text: head(project, step, false), cause: cause(&step.cause), destructive: step.destructive }
+}
+
 fn head(project: &str, step: &Step, restarted: bool) -> String {
     let short = |name: &str| {
         let rest = name.strip_prefix(project).and_then(|rest| rest.strip_prefix('-'));

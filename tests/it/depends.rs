@@ -79,3 +79,30 @@ services:
     assert_ne!(sandbox.pid("app"), app);
     assert_eq!(sandbox.pid("watcher"), watcher);
 }
+
+#[test]
+fn why_and_timeline_tell_what_happened() {
+    let sandbox = Sandbox::with(
+        r#"
+services:
+  app: { image: stack/host, command: ["true"], depends_on: { sick: { condition: service_healthy } } }
+  sick:
+    image: stack/host
+    init: true
+    command: ["sleep", "infinity"]
+    environment: { V: "${V:-1}" }
+    healthcheck: { test: "echo cannot connect; exit 2", interval: 50ms, retries: 2 }
+"#,
+    );
+    sandbox.stack("timeline").fails(&["no `up`"]);
+    sandbox.stack("up -d").fails(&["sick"]);
+    let why = sandbox.stack("why").ok().out;
+    for text in ["was not started: dependency failed", "is unhealthy", "exit code 2, its last words: cannot connect"] {
+        assert!(why.contains(text), "{text:?} in {why}");
+    }
+    let timeline = sandbox.stack("timeline").ok().out;
+    assert!(timeline.contains("> start sick-1") && timeline.contains(". wait until sick is healthy"), "{timeline}");
+    sandbox.stack_env(&[("V", "2")], "up -d sick").ok();
+    let why = sandbox.stack("why sick").ok().out;
+    assert!(why.contains("was recreated by `up`") && why.contains("environment V: 1 → 2"), "{why}");
+}

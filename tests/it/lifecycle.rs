@@ -128,3 +128,23 @@ fn replicas_are_numbered_and_scaled() {
     sandbox.stack("up -d --scale web=1").ok();
     assert_eq!(names(), "1");
 }
+
+#[test]
+fn a_process_that_cannot_hear_its_stop_signal_is_not_waited_for() {
+    let sandbox = Sandbox::with(
+        r#"
+services:
+  deaf: { image: stack/host, command: ["sleep", "infinity"] }
+  given: { image: stack/host, command: ["sleep", "infinity"], stop_grace_period: 1s }
+"#,
+    );
+    sandbox.stack("up -d").ok();
+    let begin = std::time::Instant::now();
+    let ran = sandbox.stack("stop deaf").ok();
+    assert!(begin.elapsed().as_secs() < 5, "{ran}");
+    assert!(ran.err.contains("no handler"), "{ran}");
+    assert_eq!(sandbox.field("deaf", "ExitCode"), "137");
+    let begin = std::time::Instant::now();
+    let ran = sandbox.stack("stop given").ok();
+    assert!(begin.elapsed().as_secs() >= 1 && !ran.err.contains("no handler"), "{ran}");
+}

@@ -1,6 +1,7 @@
 //! `stack up`.
 
 use clap::Args;
+use jiff::Timestamp;
 
 use crate::cli::attached::Attached;
 use crate::cli::error::{Error, Outcome};
@@ -41,6 +42,9 @@ pub(crate) struct Up {
     /// Agree to changes that lose data
     #[arg(short, long)]
     yes: bool,
+    /// Show in the end where the time went
+    #[arg(long)]
+    timeline: bool,
     /// Accepted for compatibility; there is no menu
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     menu: Option<bool>,
@@ -110,6 +114,7 @@ struct Foreground {
 
 impl Up {
     pub(crate) async fn run(&self, context: &Context) -> Outcome {
+        let asked = Timestamp::now();
         let loaded = context.load(&self.services)?;
         let fore = &self.foreground;
         for name in fore.exit_code_from.iter().chain(&fore.attach).chain(&fore.no_attach) {
@@ -132,11 +137,15 @@ impl Up {
         up.wait = self.wait || self.wait_timeout.is_some();
         up.wait_timeout = self.wait_timeout;
         up.yes = self.yes;
+        up.asked = Some(asked);
         let project = loaded.project.name.clone();
         if self.detach || self.no_start || up.wait || context.global.dry_run {
             let carried = async |up| carry_out(context, &project, &Request::Up(Box::new(up)), "up").await;
-            let done = with_consent(up, carried).await;
-            return done.map(|_| 0).map_err(|error| error.located(&loaded.origin));
+            with_consent(up, carried).await.map_err(|error| error.located(&loaded.origin))?;
+            if self.timeline && !context.global.dry_run {
+                super::timeline::show(context, &project, false)?;
+            }
+            return Ok(0);
         }
         let shows = |name: &String| {
             let named = self.services.is_empty() || fore.attach_dependencies || self.services.contains(name);
