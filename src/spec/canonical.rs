@@ -148,7 +148,8 @@ impl Canon<'_, '_> {
         };
         let known = object.fields.iter().map(|field| field.name);
         let hint = words::suggest(name, known.clone()).unwrap_or_else(|| match object.fields.len() {
-            0..=12 => format!("known here: {}", known.collect::<Vec<_>>().join(", ")),
+            0 => "there are no settings here yet".to_owned(),
+            1..=12 => format!("known here: {}", known.collect::<Vec<_>>().join(", ")),
             _ => "keys of your own begin with `x-`".to_owned(),
         });
         let message = format!("unknown attribute `{name}` {place}");

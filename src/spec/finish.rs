@@ -23,6 +23,11 @@ fn walk(session: &mut Session<'_>, node: &mut Node, shape: &'static Shape, trail
         Shape::Optional(_) if node.is_null() => {}
         Shape::Optional(item) => walk(session, node, item, trail, key),
         Shape::Unique(_) => distinct(session, node, trail),
+        Shape::Hosts => {
+            if let Value::List(hosts) = &mut node.value {
+                hosts.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
+            }
+        }
         Shape::MapOf(item) | Shape::Names(item) => entries(session, node, item, trail),
         Shape::DependsOn => entries(session, node, &schema::DEPENDENCY_SHAPE, trail),
         Shape::Ulimits => entries(session, node, &schema::ULIMIT_SHAPE, trail),

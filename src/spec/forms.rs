@@ -114,7 +114,7 @@ impl Canon<'_, '_> {
         Some(node)
     }
 
-    /// `extra_hosts`: a sorted list of `name=address`.
+    /// `extra_hosts`: a list of `name=address`, sorted in the end.
     pub(crate) fn hosts(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
         let span = node.span;
         let mut hosts: Vec<(String, Node)> = Vec::new();
@@ -153,7 +153,6 @@ impl Canon<'_, '_> {
             let address = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
             out.push(Node::str(format!("{name}={address}"), node.span));
         }
-        out.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
         Some(Node::new(Value::List(out), span))
     }
 

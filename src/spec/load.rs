@@ -78,7 +78,7 @@ pub struct Loaded {
     pub all_profiles: BTreeSet<String>,
     /// The variables that the files given ask for.
     pub variables: BTreeMap<String, Variable>,
-    /// The merged tree before normalisation: what `--no-interpolate` prints.
+    /// With `no_interpolate`: the merged tree before normalisation.
     pub tree: Json,
     /// Warnings, in the order of their places.
     pub warnings: Vec<Diagnostic>,
@@ -150,14 +150,12 @@ fn run(request: &LoadRequest, session: &mut Session<'_>) -> Option<Loaded> {
         files: request.files.clone(),
         env_files: request.env_files.clone(),
     };
-    let json = tree.to_json();
     let mut loaded = Loaded { source, variables, environment: (*environment).clone(), ..Loaded::default() };
     if request.options.no_interpolate {
-        loaded.tree = named(json, &name);
+        loaded.tree = named(tree.to_json(), &name);
         return Some(loaded);
     }
-    let (project, files) = typed(session, json.clone(), &name)?;
-    loaded.tree = named(json, &name);
+    let (project, files) = typed(session, tree.to_json(), &name)?;
     loaded.project = project;
     complete_project(request, session, &tree, &files, &mut loaded);
     loaded.origin.tree = Arc::new(tree);

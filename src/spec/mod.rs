@@ -16,6 +16,7 @@ mod graph;
 pub mod hash;
 mod include;
 mod interpolate;
+pub mod json_schema;
 pub mod limits;
 pub mod load;
 pub mod loader;

@@ -123,7 +123,6 @@ impl Canon<'_, '_> {
                 let Some(mut device) = self.object(node, &schema::DEVICE, trail) else { continue };
                 let source = device.get("source").cloned().unwrap_or_default();
                 device.set_default("target", source);
-                device.set_default("permissions", Node::str("rwm", span));
                 out.push(device);
                 continue;
             };

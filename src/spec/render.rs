@@ -7,27 +7,20 @@ use super::model::Project;
 /// The project as JSON value with the fields that docker compose always prints (`command: null`, `ipam: {}`) and
 /// `$` doubled, so that it loads again to the same project. `x-` keys below the top level are left out, as there.
 pub fn canonical(project: &Project) -> Value {
-    let mut project = project.clone();
-    for service in project.services.values_mut() {
-        service.extensions.clear();
-        if let Some(build) = &mut service.build {
-            build.extensions.clear();
-        }
-        if let Some(deploy) = &mut service.deploy {
-            deploy.extensions.clear();
-        }
-    }
-    project.networks.values_mut().for_each(|network| network.extensions.clear());
-    project.volumes.values_mut().for_each(|volume| volume.extensions.clear());
-    project.configs.values_mut().chain(project.secrets.values_mut()).for_each(|object| object.extensions.clear());
-    value(&project, false)
+    value(project, false)
 }
 
 /// The project as JSON value, with or without the `x-` keys of its untyped sections.
 fn value(project: &Project, extensions: bool) -> Value {
     let mut value = serde_json::to_value(project).unwrap_or_default();
-    let top = value.as_object_mut();
-    top.into_iter().flat_map(|top| entries(top, "services")).for_each(|service| tidy_service(service, extensions));
+    if let Some(top) = value.as_object_mut() {
+        entries(top, "services").for_each(|service| tidy_service(service, extensions));
+        for section in ["services", "networks", "volumes", "configs", "secrets"] {
+            entries(top, section)
+                .filter(|_| !extensions)
+                .for_each(|entry| entry.retain(|key, _| !key.starts_with("x-")));
+        }
+    }
     always_printed(&mut value);
     escape(&mut value);
     value
@@ -45,7 +38,9 @@ fn tidy_service(service: &mut Map<String, Value>, extensions: bool) {
         }
     }
     if let Some(Value::Object(build)) = service.get_mut("build") {
-        build.retain(|key, value| !(key.starts_with("dockerfile") && *value == ""));
+        build.retain(|key, value| {
+            (extensions || !key.starts_with("x-")) && !(key.starts_with("dockerfile") && *value == "")
+        });
     }
     let health = service.get_mut("healthcheck").and_then(Value::as_object_mut);
     if let Some(health) = health {

@@ -249,7 +249,14 @@ pub(crate) static ROOT: Object = object(&[
     f("configs", MapOf(&Resource(&CONFIG))),
     f("secrets", MapOf(&Resource(&SECRET))),
     f("models", MapOf(&Obj(&MODEL))),
+    f("x-stack", Obj(&X_STACK)),
 ]);
+
+/// Our own settings of the whole stack.
+static X_STACK: Object = closed(&[]);
+
+/// Our own settings of one service.
+static X_STACK_SERVICE: Object = closed(&[]);
 
 /// Shape of the whole file.
 pub(crate) static ROOT_SHAPE: Shape = Obj(&ROOT);
@@ -371,6 +378,7 @@ static SERVICE: Object = object(&[
     f("volumes", Volumes).unique(Identity::Target),
     f("volumes_from", Unique(&StrList)),
     f("working_dir", Str),
+    f("x-stack", Obj(&X_STACK_SERVICE)),
 ]);
 
 /// `extends` of a service; its file is resolved where it is loaded.

@@ -107,7 +107,7 @@ pub(crate) fn is_windows_absolute(path: &str) -> bool {
 
 /// A path of a container without `.`, `..` and doubled or trailing slashes.
 pub(crate) fn clean(path: &str) -> String {
-    if path.is_empty() || is_windows(path) {
+    if path.is_empty() || path.contains('\\') {
         return path.to_owned();
     }
     super::session::clean(std::path::Path::new(path)).display().to_string()

@@ -69,3 +69,21 @@ fn what_is_not_done_yet_is_named() {
     let ran = sandbox.stack("config");
     assert!(ran.err.contains("placement"), "{ran}");
 }
+
+#[test]
+fn the_schema_needs_no_file_and_models_are_listed() {
+    let sandbox = Sandbox::new();
+    let schema: Value = serde_json::from_str(&sandbox.stack("config --schema").ok().out).unwrap();
+    assert_eq!(schema["properties"]["services"]["type"], "object");
+    sandbox.file("stack.yaml", "services: { app: { image: i, models: [m] } }\nmodels: { m: { model: ai/small } }\n");
+    assert_eq!(sandbox.stack("config --models").ok().out, "ai/small\n");
+}
+
+#[test]
+fn a_value_that_no_container_can_have_is_printed_with_a_warning() {
+    let sandbox = Sandbox::with("services: { app: { image: stack/host, stop_signal: SIGFOO } }");
+    let ran = sandbox.stack("config").ok();
+    assert!(ran.out.contains("SIGFOO") && ran.err.contains("is no signal"), "{ran}");
+    let ran = sandbox.stack("up -d");
+    assert!(ran.code != 0 && ran.err.contains("is no signal"), "{ran}");
+}

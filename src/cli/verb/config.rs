@@ -10,6 +10,7 @@ use fs_err as fs;
 use crate::cli::error::{Error, Outcome};
 use crate::cli::project::Context;
 use crate::cli::table::Table;
+use crate::spec::json_schema::json_schema;
 use crate::spec::model::Service;
 use crate::spec::{Diagnostic, Loaded, Options, Severity, hash, render, select};
 
@@ -75,6 +76,12 @@ struct Listing {
     /// Print the variables that the file asks for
     #[arg(long)]
     variables: bool,
+    /// Print the names of the models
+    #[arg(long)]
+    models: bool,
+    /// Print the JSON Schema of stack files, for editors; no file is read
+    #[arg(long)]
+    schema: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -88,6 +95,9 @@ enum Form {
 
 impl Config {
     pub(crate) fn run(&self, context: &Context) -> Outcome {
+        if self.listing.schema {
+            return self.print(context, &render::pretty(&json_schema()));
+        }
         let options = Options {
             no_interpolate: self.no_interpolate,
             no_normalize: self.no_normalize,
@@ -110,6 +120,11 @@ impl Config {
             None if self.quiet => return Ok(0),
             None => self.render(context, &loaded)?,
         };
+        self.print(context, &text)
+    }
+
+    /// Writes to the file asked for, or to standard output.
+    fn print(&self, context: &Context, text: &str) -> Outcome {
         match &self.output {
             Some(path) => fs::write(path, text)?,
             None => context.ui.out().write_all(text.as_bytes())?,
@@ -178,6 +193,9 @@ impl Listing {
             hashes(loaded, wanted)?
         } else if self.environment {
             loaded.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()
+        } else if self.models {
+            let model = |model: &serde_json::Value| model["model"].as_str().map(str::to_owned);
+            project.models.values().filter_map(model).collect()
         } else if self.variables {
             return Ok(Some(variables(loaded)));
         } else {
