@@ -36,6 +36,7 @@ mod statement;
 mod stubs;
 mod transfer;
 mod tree;
+mod trust;
 mod users;
 
 pub use builder::build;

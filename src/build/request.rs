@@ -35,6 +35,8 @@ pub struct BuildRequest {
     pub extra_hosts: Vec<(String, IpAddr)>,
     /// Size of /dev/shm in RUN steps in bytes; 64 MiB if None.
     pub shm_size: Option<u64>,
+    /// Certificate authorities (PEM) that RUN steps are offered beside those of their image.
+    pub certificates: Option<Vec<u8>>,
     /// Directory of the store (`lib`): step cache and cache mounts live in its `build` folder.
     pub lib: PathBuf,
     /// Directory for what lives only during the build (`run`).

@@ -17,6 +17,7 @@ use super::runner::{Failure, Step};
 use super::scope;
 use super::state::State;
 use super::stubs::Stubs;
+use super::trust;
 use crate::images::Writable;
 use crate::runtime::launch::{self, Cgroup, Launch, MountFlags, Namespaces, Net, Process, Resources, Slot, Stdio};
 use crate::runtime::{self, caps};
@@ -188,6 +189,9 @@ impl Builder<'_> {
                 .clone()
                 .map(|(name, content)| file(&format!("{SCRIPTS}/{name}"), content.into_bytes(), 0o755)),
         );
+        if let Some(certificates) = &self.request.certificates {
+            trust::offer(certificates, &mut env, &mut mounts);
+        }
         let caps = caps::DEFAULT.iter().chain(&EXTRA_CAPS).map(|name| (*name).to_owned()).collect();
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let id = format!("build-{}-{serial}", std::process::id());

@@ -18,6 +18,15 @@ use crate::images::Store;
 use crate::spec::Loaded;
 use crate::spec::model::{Build, Service};
 
+/// Where distributions keep the certificate authorities that they trust.
+const HOST_BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
 /// What flags add to every build.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Flags {
@@ -195,9 +204,26 @@ fn request(
         secrets: secrets(loaded, build)?,
         extra_hosts: build.extra_hosts.iter().map(|line| host(name, line)).collect::<Result<_, _>>()?,
         shm_size: build.shm_size.and_then(|size| u64::try_from(size.0).ok()),
+        certificates: certificates()?,
         lib: context.paths.lib.clone(),
         run: context.paths.run.clone(),
     })
+}
+
+/// What `STACK_BUILD_CA` offers to RUN steps: the machine's certificate authorities (`host`), or those of a file.
+fn certificates() -> Result<Option<Vec<u8>>, Error> {
+    let Some(wanted) = std::env::var_os("STACK_BUILD_CA").filter(|wanted| !wanted.is_empty()) else { return Ok(None) };
+    let path = if wanted == "host" { HOST_BUNDLES.iter().map(Path::new).find(|path| path.exists()) } else { None };
+    let path = path.unwrap_or(Path::new(&wanted));
+    let read = fs::read(path).map_err(|e| {
+        Error::from(e)
+            .context("cannot read the certificates of STACK_BUILD_CA")
+            .hint("set it to `host` or to a PEM file")
+    })?;
+    if !read.windows(PEM.len()).any(|part| part == PEM) {
+        return Err(Error::new(format!("STACK_BUILD_CA: {} holds no certificate in PEM form", path.display())));
+    }
+    Ok(Some(read))
 }
 
 fn dockerfile(directory: &Path, build: &Build) -> Result<(PathBuf, String), Error> {

@@ -25,6 +25,7 @@ const TESTS: &[Test] = &[
     ("content_decides_over_the_cache", steps::content_decides_over_the_cache),
     ("health_and_configuration", steps::health_and_configuration),
     ("mounts", steps::mounts),
+    ("certificates_are_seen_and_not_kept", steps::certificates_are_seen_and_not_kept),
     ("ways_out", steps::ways_out),
     ("mistakes_name_their_line", steps::mistakes_name_their_line),
     ("copy_places_as_docker", files::copy_places_as_docker),

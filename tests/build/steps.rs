@@ -259,3 +259,19 @@ pub(crate) fn mistakes_name_their_line(bed: &Bed) -> Outcome {
     same!(std::fs::read_dir(bed.folder.path().join("run/build")).map_or(0, Iterator::count), 0);
     Ok(())
 }
+
+pub(crate) fn certificates_are_seen_and_not_kept(bed: &Bed) -> Outcome {
+    let file = "FROM base\nENV PIP_CERT=own\nRUN cat $SSL_CERT_FILE $APT_CONFIG && echo $PIP_CERT && env >/seen\n";
+    let mut request = bed.request(file);
+    let (plain, _) = bed.build(&bed.request("FROM base\nENV PIP_CERT=own\nRUN echo none\n"))?;
+    request.certificates = Some(b"the company's\n".to_vec());
+    let (image, seen) = bed.build(&request)?;
+    has!(seen.output, "the company's\nAcquire::https::CAInfo \"/run/stack/certificates.pem\";\nown\n");
+    same!(image.config.config.env, plain.config.config.env);
+    request.certificates = Some(b"others\n".to_vec());
+    let (again, seen) = bed.build(&request)?;
+    same!((again.id, seen.ran), (image.id, 0));
+    let left = bed.run(&format!("FROM {}\nRUN ls -A /run /run/stack 2>&1 || true\n", image.id))?;
+    same!(left.contains("certificates"), false);
+    Ok(())
+}
