@@ -6,7 +6,7 @@ export STACK_TOOLS ?= $(CACHE)/stack-tools
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 RELEASE := $(CARGO_TARGET_DIR)/$(HOST)/release/stack
 
-.PHONY: build demo test behaviour bench soak vm
+.PHONY: build demo dist test behaviour bench soak vm
 
 build:
 	cargo build --release --locked
@@ -18,6 +18,10 @@ demo: build
 # Everything that has to hold before a change is good.
 test:
 	@tests/run.sh
+
+# What a release consists of: the binary, a Debian package, checksums.
+dist: build
+	@STACK=$(RELEASE) packaging/dist.sh $(CARGO_TARGET_DIR)/dist
 
 # Every case of the behaviour suite, those that are known not to pass yet too.
 behaviour: build

@@ -165,6 +165,8 @@ pub(crate) enum Verb {
     /// Work with images
     #[command(subcommand_required = true)]
     Image(verb::image::Image),
+    /// Print a script that completes command lines
+    Completion(verb::completion::Completion),
     /// Print the version
     Version(verb::version::Version),
 }

@@ -329,7 +329,7 @@ impl Watch<'_> {
         let ui = self.how.context.ui;
         let mode = if ui.progress == ProgressMode::Tty { ProgressMode::Plain } else { ui.progress };
         // A terminal that is gone must not keep the stack from stopping.
-        let _ = Progress::new(Ui { progress: mode, ..ui }, "stop").event(event);
+        let _ = Progress::new(Ui { progress: mode, github: false, ..ui }, "stop").event(event);
     }
 
     /// Takes in the last events after everything has stopped.

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::io::{self, Write};
 
+use super::github;
 use super::ui::{self, ProgressMode, Ui};
 use crate::engine::control::Failure;
 use crate::spec::{Diagnostic, Diagnostics, Kind, Origin, Place};
@@ -58,7 +59,10 @@ impl Error {
         if self.is_broken_pipe() {
             return 0;
         }
-        let text = self.render(ui);
+        let mut text = self.render(ui);
+        if ui.github && ui.progress != ProgressMode::Json {
+            text.extend(self.annotations());
+        }
         // Nothing is left to do for a user who cannot be told.
         let _ = ui.err().write_all(text.as_bytes());
         self.exit_code()
@@ -117,6 +121,19 @@ impl Error {
         text
     }
 
+    /// The error as GitHub shows it beside the lines that it is about.
+    fn annotations(&self) -> Vec<String> {
+        if let Some(all) = self.source.downcast_ref::<Diagnostics>() {
+            return all.0.iter().map(github::annotation).collect();
+        }
+        if let Some(one) = self.source.downcast_ref::<Diagnostic>() {
+            return vec![github::annotation(one)];
+        }
+        let place = self.place.as_deref().cloned();
+        let diagnostic = Diagnostic::error(Kind::Value, self.lines().join(": ")).at(place);
+        vec![github::annotation(&diagnostic.maybe_hint(self.hint_text()))]
+    }
+
     fn hint_text(&self) -> Option<String> {
         let failure = self.source.downcast_ref::<Failure>();
         self.hint.clone().or_else(|| failure.and_then(|failure| failure.hint.clone()))
@@ -147,7 +164,7 @@ impl<E: StdError + 'static> From<E> for Error {
 mod tests {
     use super::*;
 
-    const UI: Ui = Ui { out_colour: false, err_colour: false, progress: ProgressMode::Plain };
+    const UI: Ui = Ui::PLAIN;
 
     #[test]
     fn an_error_says_what_why_and_what_to_do() {

@@ -15,7 +15,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
         "The file and its images",
         &["config", "build", "pull", "push", "images", "image", "volumes", "volume", "network"],
     ),
-    ("About stack", &["version"]),
+    ("About stack", &["completion", "version"]),
 ];
 
 const EXAMPLES: &str = "\

@@ -7,7 +7,7 @@
 //! * `attached` is `up` in the foreground, `watching` dev mode; `prefix` prints log lines; `interrupt`, `terminal` and
 //!   `invoker` are the user's side.
 //! * `ui` decides where colours go; `table`, `template` and `time` shape data, `progress` shows steps.
-//! * `error` is the one place where errors become text and exit codes.
+//! * `error` is the one place where errors become text and exit codes; `github` is how GitHub Actions wants to hear of them.
 
 use std::process::ExitCode;
 
@@ -15,6 +15,7 @@ mod args;
 mod attached;
 mod builder;
 mod error;
+mod github;
 mod help;
 mod interrupt;
 mod invoker;
@@ -63,45 +64,50 @@ fn run(cli: Cli) -> Outcome {
         .hint("leave it out"));
     }
     let context = Context::new(cli.global)?;
-    match cli.verb {
-        Verb::Up(verb) => block_on(verb.run(&context)),
-        Verb::Down(verb) => block_on(verb.run(&context)),
-        Verb::Plan(verb) => block_on(verb.run(&context)),
-        Verb::Why(verb) => verb.run(&context),
-        Verb::Timeline(verb) => verb.run(&context),
-        Verb::Ps(verb) => verb.run(&context),
-        Verb::Logs(verb) => block_on(verb.run(&context)),
-        Verb::Ls(verb) => verb.run(&context),
-        Verb::Start(verb) => block_on(verb.run(&context)),
-        Verb::Stop(verb) => block_on(verb.run(&context)),
-        Verb::Restart(verb) => block_on(verb.run(&context)),
-        Verb::Kill(verb) => block_on(verb.run(&context)),
-        Verb::Pause(verb) => block_on(verb.run(&context)),
-        Verb::Unpause(verb) => block_on(verb.run(&context)),
-        Verb::Rm(verb) => block_on(verb.run(&context)),
-        Verb::Create(verb) => block_on(verb.run(&context)),
-        Verb::Scale(verb) => block_on(verb.run(&context)),
-        Verb::Wait(verb) => block_on(verb.run(&context)),
-        Verb::Watch(verb) => block_on(verb.run(&context)),
-        Verb::Exec(verb) => block_on(verb.run(&context)),
-        Verb::Run(verb) => block_on(verb.run(&context)),
-        Verb::Cp(verb) => block_on(verb.run(&context)),
-        Verb::Export(verb) => block_on(verb.run(&context)),
-        Verb::Commit(verb) => block_on(verb.run(&context)),
-        Verb::Diff(verb) => verb.run(&context),
-        Verb::Attach(verb) => block_on(verb.run(&context)),
-        Verb::Top(verb) => verb.run(&context),
-        Verb::Stats(verb) => block_on(verb.run(&context)),
-        Verb::Volumes(verb) => verb.run(&context),
-        Verb::Volume(verb) => verb.run(&context),
-        Verb::Network(verb) => verb.run(&context),
-        Verb::Events(verb) => block_on(verb.run(&context)),
-        Verb::Build(verb) => block_on(verb.run(&context)),
-        Verb::Images(verb) => verb.run(&context),
-        Verb::Port(verb) => verb.run(&context),
-        Verb::Config(verb) => verb.run(&context),
-        Verb::Image(verb) => verb.run(&context),
-        Verb::Version(verb) => verb.run(&context),
+    carry_out(cli.verb, &context).map_err(|error| context.located(error))
+}
+
+fn carry_out(verb: Verb, context: &Context) -> Outcome {
+    match verb {
+        Verb::Up(verb) => block_on(verb.run(context)),
+        Verb::Down(verb) => block_on(verb.run(context)),
+        Verb::Plan(verb) => block_on(verb.run(context)),
+        Verb::Why(verb) => verb.run(context),
+        Verb::Timeline(verb) => verb.run(context),
+        Verb::Ps(verb) => verb.run(context),
+        Verb::Logs(verb) => block_on(verb.run(context)),
+        Verb::Ls(verb) => verb.run(context),
+        Verb::Start(verb) => block_on(verb.run(context)),
+        Verb::Stop(verb) => block_on(verb.run(context)),
+        Verb::Restart(verb) => block_on(verb.run(context)),
+        Verb::Kill(verb) => block_on(verb.run(context)),
+        Verb::Pause(verb) => block_on(verb.run(context)),
+        Verb::Unpause(verb) => block_on(verb.run(context)),
+        Verb::Rm(verb) => block_on(verb.run(context)),
+        Verb::Create(verb) => block_on(verb.run(context)),
+        Verb::Scale(verb) => block_on(verb.run(context)),
+        Verb::Wait(verb) => block_on(verb.run(context)),
+        Verb::Watch(verb) => block_on(verb.run(context)),
+        Verb::Exec(verb) => block_on(verb.run(context)),
+        Verb::Run(verb) => block_on(verb.run(context)),
+        Verb::Cp(verb) => block_on(verb.run(context)),
+        Verb::Export(verb) => block_on(verb.run(context)),
+        Verb::Commit(verb) => block_on(verb.run(context)),
+        Verb::Diff(verb) => verb.run(context),
+        Verb::Attach(verb) => block_on(verb.run(context)),
+        Verb::Top(verb) => verb.run(context),
+        Verb::Stats(verb) => block_on(verb.run(context)),
+        Verb::Volumes(verb) => verb.run(context),
+        Verb::Volume(verb) => verb.run(context),
+        Verb::Network(verb) => verb.run(context),
+        Verb::Events(verb) => block_on(verb.run(context)),
+        Verb::Build(verb) => block_on(verb.run(context)),
+        Verb::Images(verb) => verb.run(context),
+        Verb::Port(verb) => verb.run(context),
+        Verb::Config(verb) => verb.run(context),
+        Verb::Image(verb) => verb.run(context),
+        Verb::Completion(verb) => verb.run(context),
+        Verb::Version(verb) => verb.run(context),
     }
 }
 

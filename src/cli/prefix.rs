@@ -121,10 +121,9 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::cli::ui::ProgressMode;
 
     fn printer(look: Look) -> Printer {
-        let ui = Ui { out_colour: true, err_colour: true, progress: ProgressMode::Plain };
+        let ui = Ui { out_colour: true, err_colour: true, ..Ui::PLAIN };
         Printer::new(ui, look, ["a-1".to_owned(), "longer-1".to_owned()])
     }
 

@@ -1,4 +1,4 @@
-//! Progress on standard error: redrawn in place on a terminal, else a line or a JSON object per step.
+//! Progress on standard error (`COMPOSE_STATUS_STDOUT`: output): redrawn in place on a terminal, else a line or a JSON object per step.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -48,6 +48,15 @@ pub(crate) struct Progress {
     begun: Instant,
     /// Warnings about the project as a whole, for the end.
     warnings: Vec<String>,
+    /// A group of GitHub's is open.
+    grouped: bool,
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        // After an error: what follows is not of this group.
+        let _ = self.close_group();
+    }
 }
 
 #[derive(Debug)]
@@ -66,7 +75,8 @@ impl Progress {
     /// `title` is the verb.
     pub(crate) fn new(ui: Ui, title: &'static str) -> Self {
         let begun = Instant::now();
-        Self { ui, title, rows: Vec::new(), drawn: 0, dirty: false, closed: false, begun, warnings: Vec::new() }
+        let (rows, warnings) = (Vec::new(), Vec::new());
+        Self { ui, title, rows, drawn: 0, dirty: false, closed: false, begun, warnings, grouped: false }
     }
 
     /// Whether [`Self::tick`] has something to do every [`FRAME`].
@@ -96,7 +106,8 @@ impl Progress {
 
     /// A step `id` is now at `stage`, which `text` describes.
     pub(crate) fn step(&mut self, id: &str, stage: Stage, text: &str) -> io::Result<()> {
-        let mut err = self.ui.err();
+        self.open_group()?;
+        let mut err = self.ui.status();
         match self.ui.progress {
             _ if self.closed => Ok(()),
             ProgressMode::Quiet => Ok(()),
@@ -111,7 +122,8 @@ impl Progress {
 
     /// Output of a step, such as a line that a build's command wrote. Not shown where steps are redrawn.
     pub(crate) fn detail(&mut self, id: &str, line: &str) -> io::Result<()> {
-        let mut err = self.ui.err();
+        self.open_group()?;
+        let mut err = self.ui.status();
         match self.ui.progress {
             ProgressMode::Json => {
                 writeln!(err, "{}", json!({"id": id, "status": "Working", "text": "", "details": line}))
@@ -131,9 +143,23 @@ impl Progress {
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         let draws = self.is_live() && !self.rows.is_empty();
         self.closed = true;
-        let result = if draws { self.draw(true) } else { Ok(()) };
+        let result = if draws { self.draw(true) } else { self.close_group() };
         self.warnings.drain(..).try_for_each(|warning| self.ui.warn(warning))?;
         result
+    }
+
+    /// On GitHub, the lines of a command can be folded.
+    fn open_group(&mut self) -> io::Result<()> {
+        let lines = matches!(self.ui.progress, ProgressMode::Auto | ProgressMode::Plain);
+        if !self.ui.github || !lines || self.closed || self.grouped {
+            return Ok(());
+        }
+        self.grouped = true;
+        writeln!(self.ui.status(), "::group::stack {}", self.title)
+    }
+
+    fn close_group(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.grouped) { writeln!(self.ui.status(), "::endgroup::") } else { Ok(()) }
     }
 
     fn update(&mut self, id: &str, stage: Stage, text: &str) {
@@ -171,7 +197,7 @@ impl Progress {
         }
         self.drawn = shown.len() + 1;
         self.dirty = false;
-        let mut err = self.ui.err();
+        let mut err = self.ui.status();
         err.write_all(screen.as_bytes())?;
         err.flush()
     }
@@ -252,7 +278,7 @@ mod tests {
 
     #[test]
     fn rows_fit_the_terminal() {
-        let ui = Ui { out_colour: false, err_colour: false, progress: ProgressMode::Tty };
+        let ui = Ui { progress: ProgressMode::Tty, ..Ui::PLAIN };
         let mut progress = Progress::new(ui, "up");
         progress.update("Container a-very-long-project-name-web-1", Stage::Done, "Started");
         for columns in [20, 40, 80] {

@@ -1,7 +1,8 @@
 //! From global flags to a loaded project, or to the name of one.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -12,7 +13,7 @@ use super::ui::Ui;
 use crate::engine::paths::Paths;
 use crate::engine::state::{self, Container};
 use crate::spec::discover::{ProjectFlags, discover};
-use crate::spec::{Loaded, Loader, Options, load};
+use crate::spec::{Loaded, Loader, Options, Origin, load};
 
 /// What every verb gets: the global flags, how to talk to the user, and where the engine keeps things.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Context {
     pub(crate) global: Global,
     pub(crate) ui: Ui,
     pub(crate) paths: Paths,
+    /// Of the stack file loaded last: errors show its lines.
+    origin: RefCell<Origin>,
 }
 
 /// A project that a verb works on: its name, and its file where one was found.
@@ -34,8 +37,18 @@ impl Context {
     pub(crate) fn new(global: Global) -> Result<Self, Error> {
         let ui = Ui::new(global.ansi, global.progress);
         let from_env = std::env::var_os("STACK_ROOT").filter(|root| !root.is_empty()).map(PathBuf::from);
-        let paths = Paths::new(global.root.clone().or(from_env).as_deref())?;
-        Ok(Self { global, ui, paths })
+        let root = global.root.clone().or(from_env);
+        if let Some(root) = root.as_ref().filter(|root| root.exists() && !root.is_dir()) {
+            return Err(Error::new(format!("`{}` is no folder, so no state can be kept in it", root.display()))
+                .hint("name a folder with `--root` or STACK_ROOT; it is made if it is missing"));
+        }
+        let paths = Paths::new(root.as_deref())?;
+        Ok(Self { global, ui, paths, origin: RefCell::default() })
+    }
+
+    /// Shows with an error the line of the stack file that asks for what failed.
+    pub(crate) fn located(&self, error: Error) -> Error {
+        error.located(&self.origin.borrow())
     }
 
     /// Loads the stack file and prints its warnings. `services` are those named by arguments.
@@ -45,6 +58,13 @@ impl Context {
 
     /// [`Self::load`] with the switches of `config`.
     pub(crate) fn load_with(&self, services: &[String], options: Options) -> Result<Loaded, Error> {
+        let loaded = self.load_quietly(services, options)?;
+        self.ui.warn_all(&loaded.warnings)?;
+        Ok(loaded)
+    }
+
+    /// Loads the stack file for a verb that makes nothing of it: its warnings would be noise.
+    fn load_quietly(&self, services: &[String], options: Options) -> Result<Loaded, Error> {
         let options = Options { all_resources: options.all_resources || self.global.all_resources, ..options };
         let flags = ProjectFlags {
             files: self.global.file.clone(),
@@ -59,9 +79,7 @@ impl Context {
         };
         let loader = FsLoader;
         let loaded = load(&discover(&flags, &loader)?, &loader)?;
-        for warning in &loaded.warnings {
-            writeln!(self.ui.err(), "{}", warning.render(self.ui.err_colour))?;
-        }
+        self.origin.replace(loaded.origin.clone());
         Ok(loaded)
     }
 
@@ -73,7 +91,7 @@ impl Context {
         {
             return Ok(Target { name: checked_name(name)?, loaded: None });
         }
-        match self.load(&[]) {
+        match self.load_quietly(&[], Options::default()) {
             Ok(loaded) => Ok(Target { name: loaded.project.name.clone(), loaded: Some(loaded) }),
             Err(error) => match std::env::var("COMPOSE_PROJECT_NAME") {
                 Ok(name) if !name.is_empty() && self.global.file.is_empty() => {

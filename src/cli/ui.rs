@@ -5,6 +5,9 @@ use std::io::{self, IsTerminal, StderrLock, StdoutLock};
 
 use anstyle::{AnsiColor, Style};
 
+use super::github;
+use crate::spec::Diagnostic;
+
 /// When to use colours and terminal control.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Ansi {
@@ -42,10 +45,25 @@ pub(crate) struct Ui {
     pub(crate) err_colour: bool,
     /// Never [`ProgressMode::Auto`].
     pub(crate) progress: ProgressMode,
+    /// In a job of GitHub Actions: groups and annotations.
+    pub(crate) github: bool,
+    /// Progress goes to standard output.
+    pub(crate) status_on_stdout: bool,
 }
 
 impl Ui {
-    /// Flags first, then `COMPOSE_ANSI`, `COMPOSE_PROGRESS` and `NO_COLOR`, then what the streams are.
+    /// No colours, a line per step.
+    #[cfg(test)]
+    pub(crate) const PLAIN: Self = Self {
+        out_colour: false,
+        err_colour: false,
+        progress: ProgressMode::Plain,
+        github: false,
+        status_on_stdout: false,
+    };
+
+    /// Flags first, then `COMPOSE_ANSI`, `COMPOSE_PROGRESS` and `NO_COLOR`, then what the streams are. `CI=true` says that
+    /// nobody looks on: nothing is redrawn.
     pub(crate) fn new(ansi: Option<Ansi>, progress: Option<ProgressMode>) -> Self {
         let ansi = ansi.or_else(|| from_env("COMPOSE_ANSI")).unwrap_or_default();
         let progress = progress.or_else(|| from_env("COMPOSE_PROGRESS")).unwrap_or_default();
@@ -57,17 +75,21 @@ impl Ui {
             Ansi::Auto => terminal && !plain_wanted && !dumb,
         };
         let err_terminal = io::stderr().is_terminal();
+        let status_on_stdout = super::flag_from_env("COMPOSE_STATUS_STDOUT");
+        let status_terminal = if status_on_stdout { io::stdout().is_terminal() } else { err_terminal };
         let redraw = match ansi {
             Ansi::Never => false,
             Ansi::Always => true,
-            Ansi::Auto => err_terminal && !dumb,
+            Ansi::Auto => status_terminal && !dumb && !super::flag_from_env("CI"),
         };
+        let github = super::flag_from_env("GITHUB_ACTIONS");
         let progress = match progress {
             ProgressMode::Auto if redraw => ProgressMode::Tty,
             ProgressMode::Auto => ProgressMode::Plain,
             chosen => chosen,
         };
-        Self { out_colour: colour(io::stdout().is_terminal()), err_colour: colour(err_terminal), progress }
+        let out_colour = colour(io::stdout().is_terminal());
+        Self { out_colour, err_colour: colour(err_terminal), progress, github, status_on_stdout }
     }
 
     /// Standard output, for data.
@@ -80,6 +102,23 @@ impl Ui {
     #[expect(clippy::unused_self, reason = "output goes through the one who decides on its look")]
     pub(crate) fn err(self) -> StderrLock<'static> {
         io::stderr().lock()
+    }
+
+    /// Where progress goes: standard error, or with `COMPOSE_STATUS_STDOUT` standard output.
+    pub(crate) fn status(self) -> Box<dyn io::Write> {
+        if self.status_on_stdout { Box::new(self.out()) } else { Box::new(self.err()) }
+    }
+
+    /// Warnings of the stack file on standard error, with the lines that they are about.
+    pub(crate) fn warn_all(self, warnings: &[Diagnostic]) -> io::Result<()> {
+        use io::Write;
+        for warning in warnings {
+            writeln!(self.err(), "{}", warning.render(self.err_colour))?;
+            if self.github {
+                write!(self.err(), "{}", github::annotation(warning))?;
+            }
+        }
+        Ok(())
     }
 
     /// `text` in `style` if standard error shows colours.

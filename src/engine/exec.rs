@@ -113,11 +113,10 @@ impl Supervisor {
         let mut running = running;
         let master: Vec<OwnedFd> = running.master.take().into_iter().collect();
         reply_with(frames, &started, &master).await?;
-        drop(master);
         if exec.detach {
             return Ok(());
         }
-        let code = running.end().await;
+        let code = unless_left(frames, master, running.end()).await;
         reply_to(frames, &Reply::Exited { code }).await
     }
 
@@ -226,11 +225,10 @@ impl Supervisor {
         };
         let id = container.record.id.clone();
         reply_with(frames, &Reply::Started { id: id.clone() }, &terminal).await?;
-        drop(terminal);
         if detach && !remove {
             return Ok(());
         }
-        let code = self.end_of(&id).await;
+        let code = unless_left(frames, terminal, self.end_of(&id)).await;
         if remove {
             let _ = self.remove_container(&id, true).await;
         }
@@ -281,6 +279,37 @@ impl Supervisor {
             Vec::new()
         };
         Ok((self.container(&id)?, terminal))
+    }
+}
+
+/// Waits for `end`. When whoever is in front of the terminal lets go of it meanwhile, it stays open, and what is written
+/// there is read and forgotten: the program goes on.
+async fn unless_left(frames: &AsyncFrames, terminal: Vec<OwnedFd>, end: impl Future<Output = i32>) -> i32 {
+    let left = async {
+        while let Ok(Some(_)) = frames.recv().await {}
+        for terminal in terminal {
+            // An error is the end of the terminal's last user, whose own end is what is waited for.
+            let _ = swallow(terminal).await;
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        code = end => code,
+        () = left => 0,
+    }
+}
+
+async fn swallow(terminal: OwnedFd) -> io::Result<()> {
+    rustix::io::ioctl_fionbio(&terminal, true)?;
+    let terminal = tokio::io::unix::AsyncFd::register(terminal)?;
+    let mut buffer = [0; 4096];
+    loop {
+        let mut ready = terminal.readable().await?;
+        if let Ok(read) = ready.try_io(|terminal| Ok(rustix::io::read(terminal, &mut buffer)?))
+            && read? == 0
+        {
+            return Ok(());
+        }
     }
 }
 

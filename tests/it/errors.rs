@@ -89,3 +89,34 @@ fn without_root_rights_it_says_so() {
     let err = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && err.contains("root"), "{err}");
 }
+
+#[test]
+fn every_verb_shows_the_line_that_asks_for_what_failed() {
+    let text = "services:\n  app: { image: stack/host, command: [no-such-program] }\n";
+    let sandbox = Sandbox::with(text);
+    sandbox.stack("create").ok();
+    for verb in ["up -d", "start", "restart", "run --rm app"] {
+        let ran = sandbox.stack(verb);
+        assert!(ran.err.contains("stack.yaml:2:"), "{verb}: {}", ran.err);
+        ran.code(127);
+    }
+}
+
+#[test]
+fn warnings_of_the_file_are_shown_where_something_is_made_of_it() {
+    let text = "version: '3'\nservices:\n  app: { image: stack/host, command: [sleep, infinity], init: true }\n";
+    let sandbox = Sandbox::with(text);
+    for verb in ["config", "create", "up -d", "run --rm app true"] {
+        assert!(sandbox.stack(verb).ok().err.contains("warning"), "{verb}");
+    }
+    for verb in ["ps", "logs", "stop -t 0", "down"] {
+        assert!(!sandbox.stack(verb).ok().err.contains("warning"), "{verb}");
+    }
+}
+
+#[test]
+fn a_root_that_is_a_file_is_refused_with_what_to_do() {
+    let sandbox = Sandbox::with("services: { app: { image: stack/host } }\n");
+    sandbox.file("plain", "");
+    sandbox.stack("--root plain ps").fails(&["plain", "no folder", "--root"]);
+}

@@ -125,6 +125,14 @@ impl Sandbox {
         begin(&mut command, &args).finish()
     }
 
+    /// Runs a line of shell with variables set.
+    pub(crate) fn shell(&self, variables: &[(&str, &str)], line: &str) -> Ran {
+        let args = ["-c", line];
+        let mut command = self.command("sh", &args);
+        command.envs(variables.iter().copied());
+        begin(&mut command, &args).finish()
+    }
+
     /// Runs `stack` with text on its standard input.
     pub(crate) fn stack_input(&self, input: &str, words: &str) -> Ran {
         let args: Vec<&str> = words.split_whitespace().collect();

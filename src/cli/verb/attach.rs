@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use clap::Args;
+use tokio::signal::unix::{self, SignalKind};
 
 use crate::cli::error::{Error, Outcome};
 use crate::cli::interrupt::Interrupts;
@@ -51,7 +52,8 @@ impl Attach {
         let mut printer = Printer::new(context.ui, look, []);
         let mut interrupts = Interrupts::new()?;
         let client = open(context, &target.name, &Request::Attach { container: id.clone() }, &[]).await?;
-        let (mut raw, mut detached) = (None, None);
+        let mut resized = unix::signal(SignalKind::window_change())?;
+        let (mut raw, mut terminal, mut detached) = (None, None, None);
         let code = loop {
             tokio::select! {
                 next = reply(&client) => match next? {
@@ -59,6 +61,7 @@ impl Attach {
                         if tty && std::io::stdout().is_terminal() {
                             terminal::resize(&input)?;
                             raw = RawMode::enter()?;
+                            terminal = Some(input.try_clone()?);
                         }
                         detached = Some(send_input(input, raw.is_some().then(|| keys.clone())));
                     },
@@ -72,6 +75,9 @@ impl Attach {
                         break 0;
                     }
                     super::run::signal(context, &target.name, id, number);
+                },
+                _ = resized.recv() => if let Some(terminal) = &terminal {
+                    terminal::resize(terminal)?;
                 },
                 () = crate::cli::process::pressed(&mut detached) => break 0,
             }

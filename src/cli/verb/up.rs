@@ -141,7 +141,7 @@ impl Up {
         let project = loaded.project.name.clone();
         if self.detach || self.no_start || up.wait || context.global.dry_run {
             let carried = async |up| carry_out(context, &project, &Request::Up(Box::new(up)), "up").await;
-            with_consent(up, carried).await.map_err(|error| error.located(&loaded.origin))?;
+            with_consent(up, carried).await?;
             if self.timeline && !context.global.dry_run {
                 super::timeline::show(context, &project, false)?;
             }
@@ -169,7 +169,7 @@ impl Up {
             Some(watching) => Box::pin(attached.run_watching(up, watching)).await,
             None => Box::pin(attached.run(up, None)).await,
         };
-        with_consent(up, watched).await.map_err(|error| error.located(&loaded.origin))
+        with_consent(up, watched).await
     }
 }
 
