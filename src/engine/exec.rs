@@ -21,7 +21,7 @@ use crate::runtime::caps;
 use crate::runtime::launch::Process;
 use crate::spec::model::Hook;
 use crate::sys::frame::AsyncFrames;
-use crate::sys::process;
+use crate::sys::{process, ready};
 
 /// The end of a process in a container: awaited, or seen before anyone asked.
 #[derive(Debug)]
@@ -291,7 +291,7 @@ async fn unless_left(frames: &AsyncFrames, terminal: Vec<OwnedFd>, end: impl Fut
             // An error is the end of the terminal's last user, whose own end is what is waited for.
             let _ = swallow(terminal).await;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         code = end => code,
@@ -301,7 +301,7 @@ async fn unless_left(frames: &AsyncFrames, terminal: Vec<OwnedFd>, end: impl Fut
 
 async fn swallow(terminal: OwnedFd) -> io::Result<()> {
     rustix::io::ioctl_fionbio(&terminal, true)?;
-    let terminal = tokio::io::unix::AsyncFd::register(terminal)?;
+    let terminal = ready::register(terminal)?;
     let mut buffer = [0; 4096];
     loop {
         let mut ready = terminal.readable().await?;
