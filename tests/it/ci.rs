@@ -154,13 +154,17 @@ fn a_release_is_one_static_binary_and_a_package_that_runs_the_examples() {
             sandbox.shell(&variables, &line)
         };
         let up = lines.pop().unwrap();
-        lines.iter().for_each(|line| drop(shell(line).ok()));
+        for line in &lines {
+            shell(line).ok();
+        }
         let ran = shell(&up).ok();
         assert!(ran.out.contains("it works") && !ran.out.contains('\x1b'), "{}", ran.out);
         // The tests' own exit code is the job's.
         fs_err::write(project.join("site/index.html"), "broken").unwrap();
         shell(&up).code(3);
-        after.iter().for_each(|line| drop(shell(line).ok()));
+        for line in &after {
+            shell(line).ok();
+        }
         shell("stack down -v").ok();
     }
     let (ok, version) = run(place.join("usr/bin/stack").to_str().unwrap(), &["version", "--short"]);
