@@ -48,9 +48,11 @@ impl Error {
     /// Shows the line of the stack file that asks for what failed, where the failure names it.
     #[must_use]
     pub(crate) fn located(mut self, origin: &Origin) -> Self {
-        let path = self.source.downcast_ref::<Failure>().map(|failure| failure.path.iter().map(String::as_str));
-        let path: Vec<&str> = path.into_iter().flatten().collect();
-        self.place = if path.is_empty() { None } else { origin.place(&path).map(Box::new) };
+        let failure = self.source.downcast_ref::<Failure>().filter(|failure| !failure.path.is_empty());
+        if let (None, Some(failure)) = (&self.place, failure) {
+            let path: Vec<&str> = failure.path.iter().map(String::as_str).collect();
+            self.place = origin.place(&path).map(Box::new);
+        }
         self
     }
 

@@ -70,6 +70,7 @@ pub(crate) async fn images(
     if context.global.dry_run {
         return Ok(());
     }
+    bind_sources(loaded, services)?;
     let store = Store::open(&context.paths.lib)?;
     let mut present: BTreeMap<String, bool> = BTreeMap::new();
     let mut to_build = BTreeSet::new();
@@ -155,7 +156,6 @@ pub(crate) fn up(loaded: &Loaded, services: &[String], no_deps: bool) -> Result<
         return Err(Diagnostics(loaded.refusals.clone()).into());
     }
     let chosen = selected(loaded, services, no_deps)?;
-    bind_sources(loaded, &chosen)?;
     let source = &loaded.source;
     Ok(control::Up {
         project: loaded.project.clone(),
