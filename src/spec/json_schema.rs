@@ -202,24 +202,29 @@ mod tests {
             return;
         };
         let validator = validator();
-        let mut seen = 0;
+        let (mut seen, mut marked) = (0, Vec::new());
         for group in groups {
             let cases: Value = serde_json::from_slice(&fs_err::read(group.unwrap().path()).unwrap()).unwrap();
-            for case in cases.as_array().into_iter().flatten().filter(|case| case["ok"] == true) {
+            // `up` refuses a network name with a space, which docker compose only finds out when it makes the network.
+            let valid = |case: &&Value| case["ok"] == true && case["id"] != "bad-network-name";
+            for case in cases.as_array().into_iter().flatten().filter(valid) {
                 for (name, text) in case["inputs"].as_object().into_iter().flatten() {
                     let text = text.as_str().unwrap_or_default();
                     let stack = ["yml", "yaml"].iter().any(|end| name.ends_with(end));
                     // Tags and several documents are beyond a schema.
-                    if !stack || text.contains("!reset") || text.contains("!override") || text.contains("\n---") {
+                    if !stack || text.contains(" !") || text.contains("\n---") {
                         continue;
                     }
                     let Some(file) = parsed(text).filter(Value::is_object) else { continue };
                     let errors: Vec<String> = validator.iter_errors(&file).map(|error| error.to_string()).collect();
-                    assert!(errors.is_empty(), "{}: {errors:?}\n{text}", case["id"]);
+                    if !errors.is_empty() {
+                        marked.push(format!("{}: {errors:?}", case["id"]));
+                    }
                     seen += 1;
                 }
             }
         }
+        assert!(marked.is_empty(), "{marked:#?}");
         assert!(seen > 250, "only {seen} files were looked at");
     }
 

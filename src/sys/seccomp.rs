@@ -14,7 +14,11 @@ const WRITE: usize = 1;
 const READ: usize = 2;
 
 /// The number of a request of the kernel's kind `!`: direction, size of what it points to, kind, number.
-#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the parts fill 32 bits")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "32 bits: an int in musl, a long in glibc"
+)]
 const fn request(direction: usize, number: usize, size: usize) -> libc::Ioctl {
     (direction << 30 | size << 16 | (b'!' as usize) << 8 | number) as libc::Ioctl
 }
