@@ -56,8 +56,10 @@ impl Supervisor {
         let given = timeout.or(container.record.config.stop_grace_period.map(|Span(span)| span));
         let mut grace = given.unwrap_or(GRACE);
         if !grace.is_zero() {
+            // Judged before the signal: a process that follows it at once looks deaf while it ends.
+            let deaf = given.is_none() && self.is_deaf(&container);
             let _ = shim.signal(id, container.record.stop_signal).await;
-            if given.is_none() && self.is_deaf(&container) {
+            if deaf {
                 grace = Duration::ZERO;
             }
         }

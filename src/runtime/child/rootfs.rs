@@ -49,7 +49,14 @@ pub(crate) fn run(plan: &Plan<'_>) -> i32 {
             }
             become_program(plan, &program)
         }
-        Err(error) => fail(&plan.port, error),
+        Err(error) => {
+            let code = fail(&plan.port, error);
+            // A process that has ended has no namespaces any more, and the shim may be about to open them.
+            if sys::process::close_from_except(FIRST_INHERITED, plan.port.as_fd()).is_ok() {
+                plan.port.await_release();
+            }
+            code
+        }
     }
 }
 

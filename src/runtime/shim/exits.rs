@@ -24,7 +24,10 @@ impl Shim {
                 Ok(Some((Report::Terminal, Some(master)))) => self.take_terminal(id, master),
                 Ok(Some((Report::Listener, Some(listener)))) => self.listen_for_pings(listener),
                 Ok(Some((Report::Terminal | Report::Listener, None))) => {}
-                Ok(Some((Report::Failed(error), _))) => container.failure = Some(error),
+                Ok(Some((Report::Failed(error), _))) => {
+                    let _ = port.it.release();
+                    container.failure = Some(error);
+                }
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return,
                 Ok(None) | Err(_) => break,
             }
