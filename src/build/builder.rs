@@ -147,6 +147,10 @@ impl Builder<'_> {
         let stage = self.stages.stages[index].clone();
         let place = self.source.place(stage.line);
         let begun = self.begin(index, &stage.text);
+        let base = self.base_name(&stage.from.image).map_err(|problem| Error::from(problem).at(&place))?;
+        if self.stages.find_base(&base, index).is_none() {
+            self.fetch(&base).await.map_err(|error| error.at(&place))?;
+        }
         let mut state = self.base(index).map_err(|error| error.at(&place))?;
         self.end(begun, true);
         let triggers = std::mem::take(&mut state.config.config.on_build);
@@ -199,6 +203,8 @@ impl Builder<'_> {
         for name in step.kind.origins() {
             if let Some(stage) = self.stages.find(name, index) {
                 Box::pin(self.stage(stage)).await?;
+            } else {
+                self.fetch(name).await.map_err(|error| error.at(&place))?;
             }
         }
         let begun = is_told(&step.kind).then(|| self.begin(index, &step.text));

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
+
+use crate::images::Registries;
 
 /// Everything that decides a build. Paths are absolute and already checked to belong to the caller's project.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +28,8 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// When base images are fetched.
     pub pull: Pull,
+    /// Where they are fetched from; None takes what the store has.
+    pub registries: Option<Rc<Registries>>,
     /// Contexts that FROM, `COPY --from` and `RUN --mount=from` can name.
     pub additional_contexts: BTreeMap<String, ContextSource>,
     /// Network of RUN steps.

@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
+use super::BuildEvent;
 use super::builder::Builder;
 use super::error::{Error, Problem};
+use super::event::Stream;
 use super::ignore::Ignore;
-use super::request::ContextSource;
+use super::request::{ContextSource, Pull};
 use super::state::State;
 use super::tree::Tree;
-use crate::images::{Image, Layer};
+use crate::images::{Image, Layer, LayerState, PullEvent, PullOptions, Reference};
 
 /// A place to read from.
 #[derive(Debug, Clone)]
@@ -87,6 +89,30 @@ impl Builder<'_> {
             return ignore_file(&own);
         }
         context.map_or_else(|| Ok(Ignore::default()), |context| ignore_file(&context.join(".dockerignore")))
+    }
+
+    /// Brings an image into the store that is to be taken from a registry.
+    pub(crate) async fn fetch(&self, name: &str) -> Result<(), Error> {
+        let (name, ours) = match self.request.additional_contexts.get(name) {
+            Some(ContextSource::Image(image)) => (image.as_str(), true),
+            Some(ContextSource::Directory(_)) => return Ok(()),
+            None => (name, false),
+        };
+        let Some(registries) = &self.request.registries else { return Ok(()) };
+        let there = name == "scratch"
+            || self.store.find(name)?.is_some_and(|image| image.host || ours || self.request.pull != Pull::Always);
+        if there || self.request.pull == Pull::Never {
+            return Ok(());
+        }
+        let (step, stream) = (self.step.get(), Stream::Out);
+        let tell = |event| {
+            if let PullEvent::Layer { digest, state: LayerState::Done } = event {
+                let line = format!("pulled layer {}", digest.short());
+                (self.progress)(BuildEvent::Output { step, stream, line });
+            }
+        };
+        self.store.pull(registries, &Reference::parse(name)?, &PullOptions::default(), &tell).await?;
+        Ok(())
     }
 
     /// An image of the store.

@@ -56,6 +56,7 @@ impl State {
             id: Digest::of(b""),
             digest: Digest::of(b""),
             names: Vec::new(),
+            sources: Vec::new(),
             config,
             layers: self.layers.clone(),
             created: None,

@@ -143,6 +143,14 @@ pub(crate) enum Verb {
     Stats(verb::stats::Stats),
     /// Follow what happens to the stack's containers
     Events(verb::events::Events),
+    /// Fetch the images of services
+    Pull(verb::pull::Pull),
+    /// Bring the images of services to their registries
+    Push(verb::push::Push),
+    /// Log in to a registry
+    Login(verb::login::Login),
+    /// Forget the login to a registry
+    Logout(verb::login::Logout),
     /// Build the images of services
     Build(verb::build::Build),
     /// List the images that the stack's containers were made from

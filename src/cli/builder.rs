@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use fs_err as fs;
 
@@ -11,6 +12,7 @@ use super::error::Error;
 use super::prepare::{file_object, image_name};
 use super::progress::{Progress, Stage};
 use super::project::Context;
+use super::registry;
 use super::session::frame;
 use super::ui::{ProgressMode, Ui};
 use crate::build::{self, BuildEvent, BuildRequest, ContextSource, Network, Pull, Secret};
@@ -199,6 +201,7 @@ fn request(
         tags: std::iter::once(image.to_owned()).chain(build.tags.iter().cloned()).collect(),
         no_cache: build.no_cache || flags.no_cache,
         pull: if build.pull || flags.pull { Pull::Always } else { Pull::Missing },
+        registries: Some(Rc::new(registry::registries()?)),
         additional_contexts: contexts(loaded, name, build)?,
         network: network(name, build.network.as_deref())?,
         secrets: secrets(loaded, build)?,

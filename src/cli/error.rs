@@ -7,6 +7,7 @@ use super::github;
 use super::ui::{self, ProgressMode, Ui};
 use crate::engine::control::Failure;
 use crate::spec::{Diagnostic, Diagnostics, Kind, Origin, Place};
+use crate::{build, images};
 
 /// Why a verb failed. Made from any layer's error by `?`.
 #[derive(Debug)]
@@ -138,7 +139,12 @@ impl Error {
 
     fn hint_text(&self) -> Option<String> {
         let failure = self.source.downcast_ref::<Failure>();
-        self.hint.clone().or_else(|| failure.and_then(|failure| failure.hint.clone()))
+        let build = self.source.downcast_ref::<build::Error>().and_then(|error| match error {
+            build::Error::Images(error) => Some(error),
+            _ => None,
+        });
+        let image = self.source.downcast_ref::<images::Error>().or(build).and_then(images::Error::hint);
+        self.hint.clone().or_else(|| failure.and_then(|failure| failure.hint.clone())).or(image)
     }
 
     /// The message and its causes, a cause that the message already ends with left out.

@@ -2,6 +2,7 @@
 //!
 //! * `args` parses the command line, `help` arranges `--help`.
 //! * `project` loads the stack file or finds the project's name; each file in `verb` is one verb.
+//! * `registry` shows pulls and pushes, `policy` says when to pull.
 //! * `prepare` and `builder` see to the images before `session` asks a supervisor for something and shows its events.
 //! * `process` is in front of a process in a container, whose input and outputs `streams` carries.
 //! * `attached` is `up` in the foreground, `watching` dev mode; `prefix` prints log lines; `interrupt`, `terminal` and
@@ -19,11 +20,13 @@ mod github;
 mod help;
 mod interrupt;
 mod invoker;
+mod policy;
 mod prefix;
 mod prepare;
 mod process;
 mod progress;
 mod project;
+mod registry;
 mod select;
 mod session;
 mod streams;
@@ -101,11 +104,15 @@ fn carry_out(verb: Verb, context: &Context) -> Outcome {
         Verb::Volume(verb) => verb.run(context),
         Verb::Network(verb) => verb.run(context),
         Verb::Events(verb) => block_on(verb.run(context)),
+        Verb::Pull(verb) => block_on(verb.run(context)),
+        Verb::Push(verb) => block_on(verb.run(context)),
+        Verb::Login(verb) => block_on(verb.run(context)),
+        Verb::Logout(verb) => verb.run(context),
         Verb::Build(verb) => block_on(verb.run(context)),
         Verb::Images(verb) => verb.run(context),
         Verb::Port(verb) => verb.run(context),
         Verb::Config(verb) => verb.run(context),
-        Verb::Image(verb) => verb.run(context),
+        Verb::Image(verb) => block_on(verb.run(context)),
         Verb::Completion(verb) => verb.run(context),
         Verb::Version(verb) => verb.run(context),
     }
@@ -114,7 +121,11 @@ fn carry_out(verb: Verb, context: &Context) -> Outcome {
 /// Runs a verb that talks to a supervisor. One thread is enough: a command mostly waits.
 fn block_on(verb: impl Future<Output = Outcome>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|e| Error::from(e).context("cannot start the event loop"))?.block_on(verb)
+    let runtime = runtime.map_err(|e| Error::from(e).context("cannot start the event loop"))?;
+    let outcome = runtime.block_on(verb);
+    // A name that is still being looked up keeps nobody waiting.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Whether an environment variable says yes.

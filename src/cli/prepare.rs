@@ -8,7 +8,9 @@ use fs_err as fs;
 use super::builder::{self, Flags};
 use super::error::Error;
 use super::invoker::Invoker;
+use super::policy::{self, Policy};
 use super::project::Context;
+use super::registry;
 use crate::engine::control;
 use crate::images::Store;
 use crate::spec::model::{FileObject, MountKind, Service};
@@ -59,8 +61,8 @@ pub(crate) fn selected(loaded: &Loaded, services: &[String], no_deps: bool) -> R
     Ok(select::select(&loaded.project, services, !no_deps)?)
 }
 
-/// Makes sure that the images of `services` are in the store: builds what is to be built. With `--dry-run` the plan
-/// says what is missing.
+/// Makes sure that the images of `services` are in the store: pulls what is to be pulled, builds what is to be built.
+/// With `--dry-run` the plan says what is missing.
 pub(crate) async fn images(
     context: &Context,
     loaded: &Loaded,
@@ -72,40 +74,29 @@ pub(crate) async fn images(
     }
     bind_sources(loaded, services)?;
     let store = Store::open(&context.paths.lib)?;
-    let mut present: BTreeMap<String, bool> = BTreeMap::new();
+    let project = &loaded.project;
     let mut to_build = BTreeSet::new();
-    let mut missing = Vec::new();
-    for (name, service) in loaded.project.services.iter().filter(|(name, _)| services.contains(*name)) {
-        let image = image_name(&loaded.project.name, name, service);
-        let there = match present.get(&image) {
-            Some(there) => *there,
-            None => store.find(&image)?.is_some(),
-        };
-        present.insert(image.clone(), there);
-        let wanted = flags.build || flags.pull == Some(Pull::Build) || service.pull_policy.as_deref() == Some("build");
-        if service.build.is_some() && (wanted || !there) && !flags.no_build {
+    let mut to_pull: BTreeMap<(String, Option<String>), Vec<(&str, &Service)>> = BTreeMap::new();
+    for (name, service) in project.services.iter().filter(|(name, _)| services.contains(*name)) {
+        let image = image_name(&project.name, name, service);
+        let policy = flags.policy(service)?;
+        let buildable = service.build.is_some() && !flags.no_build;
+        if buildable && (flags.build || policy == Policy::Build) {
             to_build.insert(name.clone());
-        } else if !there {
-            missing.push((name, image));
-        } else if service.build.is_none() && wants_pull(service, flags) {
-            context
-                .ui
-                .warn(format!("service `{name}`: image `{image}` is taken from the store; it cannot be pulled yet"))?;
+        } else if service.image.is_some()
+            && image != "stack/host"
+            && !(buildable && policy == Policy::Default)
+            && policy.pulls(&store, &image)?
+        {
+            to_pull.entry((image, service.platform.clone())).or_default().push((name, service));
+        } else if store.find(&image)?.is_none() {
+            if !buildable {
+                return Err(missing(loaded, name, &image, policy, flags));
+            }
+            to_build.insert(name.clone());
         }
     }
-    if let Some((name, image)) = missing.first() {
-        let others: Vec<String> = missing.iter().skip(1).map(|(name, image)| format!("`{image}` ({name})")).collect();
-        let others = if others.is_empty() { String::new() } else { format!("\nnor {}", others.join(", ")) };
-        let message = format!("no image `{image}` in the store, which service `{name}` needs{others}");
-        let hint = if flags.no_build && loaded.project.services[*name].build.is_some() {
-            "leave out `--no-build`, or run `stack build` before"
-        } else {
-            "bring it with `docker save IMAGE | stack image load`, `stack image import` or `stack build`; \
-             `stack image ls` shows what is there"
-        };
-        let place = loaded.origin.place(&["services", name, "image"]);
-        return Err(Diagnostic::error(Kind::Reference, message).at(place).hint(hint).into());
-    }
+    to_build.extend(pull(context, &store, &to_pull, flags).await?);
     if to_build.is_empty() {
         return Ok(());
     }
@@ -113,8 +104,62 @@ pub(crate) async fn images(
     builder::build(context, loaded, &to_build, &build_flags, &store).await
 }
 
-fn wants_pull(service: &Service, flags: &ImageFlags) -> bool {
-    flags.pull == Some(Pull::Always) || flags.pull.is_none() && service.pull_policy.as_deref() == Some("always")
+/// Pulls images; the services to be built since theirs could not be pulled.
+async fn pull(
+    context: &Context,
+    store: &Store,
+    wanted: &BTreeMap<(String, Option<String>), Vec<(&str, &Service)>>,
+    flags: &ImageFlags,
+) -> Result<Vec<String>, Error> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let images = wanted.keys().map(|(image, platform)| policy::wanted(image, platform.as_deref()));
+    let images = images.collect::<Result<_, _>>()?;
+    let pulled = registry::pull(context.ui, flags.quiet_pull, store, images).await?;
+    let (mut to_build, mut failed) = (Vec::new(), Vec::new());
+    for (((image, _), services), result) in wanted.iter().zip(pulled) {
+        let Err(error) = result else { continue };
+        if services.iter().all(|(_, service)| service.build.is_some()) && !flags.no_build {
+            to_build.extend(services.iter().map(|(name, _)| (*name).to_owned()));
+        } else {
+            failed.push(Error::from(error).context(format!("cannot pull `{image}` for {}", policy::list(services))));
+        }
+    }
+    let Some(last) = failed.pop() else { return Ok(to_build) };
+    for error in failed {
+        error.report(context.ui);
+    }
+    Err(last)
+}
+
+/// The error for an image that is not there and may not be brought.
+fn missing(loaded: &Loaded, name: &str, image: &str, policy: Policy, flags: &ImageFlags) -> Error {
+    let message = format!("no image `{image}` in the store, which service `{name}` needs");
+    let hint = if flags.no_build && loaded.project.services[name].build.is_some() {
+        "leave out `--no-build`, or run `stack build` before".to_owned()
+    } else if policy == Policy::Never {
+        format!(
+            "it may not be pulled (`pull_policy: never` or `--pull never`): bring it with `stack image pull {image}`"
+        )
+    } else {
+        "bring it with `docker save IMAGE | stack image load`, `stack image import` or `stack build`".to_owned()
+    };
+    let place = loaded.origin.place(&["services", name, "image"]);
+    Diagnostic::error(Kind::Reference, message).at(place).hint(hint).into()
+}
+
+impl ImageFlags {
+    /// When the image of a service is pulled: the flag, else as the file says.
+    fn policy(&self, service: &Service) -> Result<Policy, Error> {
+        Ok(match self.pull {
+            Some(Pull::Always) => Policy::Always,
+            Some(Pull::Missing) => Policy::Missing,
+            Some(Pull::Never) => Policy::Never,
+            Some(Pull::Build) => Policy::Build,
+            Some(Pull::Policy) | None => Policy::of(service.pull_policy.as_deref())?,
+        })
+    }
 }
 
 /// Contents of the secrets and configs that `services` use, by `secret:<key>` or `config:<key>`.

@@ -120,6 +120,11 @@ impl Progress {
         }
     }
 
+    /// A step goes on, as `text` says: shown where steps are redrawn.
+    pub(crate) fn live(&mut self, id: &str, text: &str) -> io::Result<()> {
+        if self.is_live() { self.step(id, Stage::Working, text) } else { Ok(()) }
+    }
+
     /// Output of a step, such as a line that a build's command wrote. Not shown where steps are redrawn.
     pub(crate) fn detail(&mut self, id: &str, line: &str) -> io::Result<()> {
         self.open_group()?;

@@ -51,6 +51,36 @@ impl RawMode {
     }
 }
 
+/// What is typed isn't shown; ended by dropping it.
+#[derive(Debug)]
+pub(crate) struct Silence {
+    before: Option<Termios>,
+}
+
+impl Silence {
+    /// Switches echo off at standard input, if that is a terminal.
+    pub(crate) fn enter() -> io::Result<Self> {
+        let stdin = io::stdin();
+        if !termios::isatty(&stdin) {
+            return Ok(Self { before: None });
+        }
+        let before = termios::tcgetattr(&stdin)?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(termios::LocalModes::ECHO);
+        termios::tcsetattr(&stdin, OptionalActions::Flush, &silent)?;
+        Ok(Self { before: Some(before) })
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            // Where the terminal is gone there is nothing to restore.
+            let _ = termios::tcsetattr(io::stdin(), OptionalActions::Flush, before);
+        }
+    }
+}
+
 impl Drop for RawMode {
     fn drop(&mut self) {
         // Where the terminal is gone there is nothing to restore.

@@ -337,7 +337,7 @@ mod tests {
         config.config.env = owned(env);
         let digest: images::Digest = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
         let (names, layers) = (Vec::new(), Vec::new());
-        Image { id: digest, digest, names, config, layers, created: None, host: false }
+        Image { id: digest, digest, names, sources: Vec::new(), config, layers, created: None, host: false }
     }
 
     fn words(text: &str) -> Vec<String> {

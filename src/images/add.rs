@@ -10,7 +10,7 @@ use super::changes;
 use super::error::{Doing as _, Error};
 use super::pack::{self, Source};
 use super::snapshot::{self, chain};
-use super::unpack::{self, Form};
+use super::unpack::{self, Form, Nothing};
 use super::{Digest, History, Image, ImageConfig, Layer, Reference, Store, pipeline, tar};
 
 /// What [`Store::add_layer_from_tar`] adds.
@@ -35,7 +35,7 @@ impl Store {
     pub fn add_layer_from_tar(&self, tar: impl Read + Send) -> Result<LayerId, Error> {
         let _lease = self.lease()?;
         let mut blob = self.inner.blobs.create()?;
-        let read = pipeline::read(tar, |bytes| blob.write(bytes), scan)?;
+        let read = pipeline::read(tar, None, |bytes| blob.write(bytes), scan)?;
         let (digest, size) = blob.store()?;
         Ok(Layer { digest, diff_id: read.diff_id, size, media_type: read.compression.media_type().to_owned() })
     }
@@ -120,7 +120,7 @@ pub fn unpack_archive(tar: impl Read + Send, into: &Path) -> Result<(), Error> {
 
 /// [`unpack_archive`] onto an open directory. If it fails, what was unpacked by then stays.
 pub fn unpack_archive_into(tar: impl Read + Send, into: BorrowedFd<'_>) -> Result<(), Error> {
-    pipeline::read(tar, |_| Ok(()), |archive| unpack::unpack(archive, into, Form::Plain, &[])).map(|_| ())
+    pipeline::read(tar, None, |_| Ok(()), |archive| unpack::unpack(archive, into, Form::Plain, &Nothing)).map(|_| ())
 }
 
 /// Reads an archive to its end: what is wrong with its form is found before it is stored.

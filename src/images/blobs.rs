@@ -9,6 +9,7 @@ use fs_err as fs;
 use super::Digest;
 use super::digest::Hasher;
 use super::error::{Doing as _, Error};
+use super::partial::is_partial;
 
 /// Largest JSON document taken: what registries allow.
 const MAX_DOCUMENT: u64 = 4 << 20;
@@ -28,6 +29,11 @@ impl Blobs {
             fs::create_dir_all(directory).doing(|| "making the image store".to_owned())?;
         }
         Ok(blobs)
+    }
+
+    /// Where content is written before it counts.
+    pub(super) fn aside(&self) -> &Path {
+        &self.aside
     }
 
     pub(super) fn path(&self, digest: &Digest) -> PathBuf {
@@ -103,13 +109,19 @@ impl Blobs {
         fs::remove_file(self.path(digest)).doing(|| format!("removing blob {digest}"))
     }
 
-    /// Removes what interrupted writers left. Nobody may be writing.
-    pub(super) fn sweep_aside(&self) -> Result<(), Error> {
+    /// Removes what interrupted writers left, and with `all` also what an interrupted pull would go on from; the bytes
+    /// freed. Nobody may be writing.
+    pub(super) fn sweep_aside(&self, all: bool) -> Result<u64, Error> {
         let sweeping = || "clearing unfinished blobs".to_owned();
+        let mut freed = 0;
         for entry in fs::read_dir(&self.aside).doing(sweeping)? {
-            fs::remove_file(entry.doing(sweeping)?.path()).doing(sweeping)?;
+            let entry = entry.doing(sweeping)?;
+            if all || !is_partial(&entry.file_name().to_string_lossy()) {
+                freed += entry.metadata().map_or(0, |metadata| metadata.len());
+                fs::remove_file(entry.path()).doing(sweeping)?;
+            }
         }
-        Ok(())
+        Ok(freed)
     }
 }
 
@@ -140,6 +152,17 @@ impl Pending<'_> {
             self.stored = true;
         }
         Ok((digest, size))
+    }
+}
+
+impl Pending<'_> {
+    /// Takes its content without a place in the store: the file, gone when it is closed, its digest and its size.
+    pub(super) fn unnamed(mut self) -> std::io::Result<(fs::File, Digest, u64)> {
+        let (digest, size) = std::mem::take(&mut self.hasher).finish();
+        let file = fs::File::open(&self.path)?;
+        fs::remove_file(&self.path)?;
+        self.stored = true;
+        Ok((file, digest, size))
     }
 }
 

@@ -67,6 +67,81 @@ pub fn architecture() -> &'static str {
     }
 }
 
+/// What machine an image is for: `linux/arm64/v8`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Platform {
+    /// Processor architecture, by Go's name.
+    #[serde(default)]
+    pub architecture: String,
+    /// Operating system.
+    #[serde(default)]
+    pub os: String,
+    /// Variant of the architecture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
+
+impl Platform {
+    /// This machine's.
+    pub fn here() -> Platform {
+        Platform { architecture: architecture().to_owned(), os: "linux".to_owned(), variant: None }
+    }
+
+    /// Reads `os/architecture[/variant]`, or an architecture alone; the names of `uname` are taken, too.
+    pub fn parse(text: &str) -> Result<Platform, super::Error> {
+        let lower = text.to_lowercase();
+        let parts: Vec<&str> = lower.split('/').collect();
+        let (os, architecture, variant) = match parts.as_slice() {
+            [architecture] if *architecture != "linux" => ("linux", *architecture, None),
+            [os] => (*os, self::architecture(), None),
+            [os, architecture] => (*os, *architecture, None),
+            [os, architecture, variant] => (*os, *architecture, Some((*variant).to_owned())),
+            _ => ("", "", None),
+        };
+        let architecture = match architecture {
+            "x86_64" | "x86-64" => "amd64",
+            "aarch64" => "arm64",
+            "i386" | "i686" => "386",
+            "armhf" => "arm",
+            other => other,
+        };
+        let word =
+            |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-".contains(&c));
+        if !(word(os) && word(architecture) && variant.as_deref().is_none_or(word)) {
+            let why = "write OS/ARCHITECTURE, such as linux/arm64".to_owned();
+            return Err(super::Error::Unsupported { what: format!("platform `{text}`"), why });
+        }
+        Ok(Platform { architecture: architecture.to_owned(), os: os.to_owned(), variant })
+    }
+
+    /// Whether it is the same, a usual variant being the same as none.
+    pub(super) fn is(&self, other: &Platform) -> bool {
+        self.fits(other) && self.usual() == other.usual()
+    }
+
+    /// Whether both have the same system and architecture, and no other variant is asked for.
+    pub(super) fn fits(&self, other: &Platform) -> bool {
+        self.os == other.os
+            && self.architecture == other.architecture
+            && (self.variant.is_none() || other.variant.is_none() || self.usual() == other.usual())
+    }
+
+    fn usual(&self) -> Option<&str> {
+        match (self.architecture.as_str(), self.variant.as_deref()) {
+            ("arm64", None) => Some("v8"),
+            ("arm", None) => Some("v7"),
+            (_, variant) => variant.filter(|variant| !variant.is_empty()),
+        }
+    }
+}
+
+impl std::fmt::Display for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
+    }
+}
+
 /// The digests of the uncompressed layers, lowest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiffIds {
@@ -223,6 +298,17 @@ mod tests {
         assert!(config.history[0].empty_layer);
         let again: ImageConfig = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
         assert_eq!(again, config);
+    }
+
+    #[test]
+    fn platforms() {
+        let read = |text: &str| Platform::parse(text).unwrap();
+        assert_eq!(read("linux/arm64/v8").to_string(), "linux/arm64/v8");
+        assert_eq!(read("x86_64"), read("linux/amd64"));
+        assert!(read("linux/arm64").is(&read("linux/arm64/v8")) && !read("linux/arm/v6").fits(&read("linux/arm/v7")));
+        for bad in ["", "a/b/c/d", "linux/", "linux/a b"] {
+            assert!(Platform::parse(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -82,6 +82,19 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A registry did not give or take what was asked.
+    #[error(transparent)]
+    Registry(Box<super::registry::Failure>),
+    /// The disk is too small for what is to come.
+    #[error("not enough space in {place}: {needed} bytes are needed, {free} are free")]
+    NoSpace {
+        /// The directory.
+        place: String,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
     /// A system call failed.
     #[error("{what}: {source}")]
     Io {
@@ -90,6 +103,25 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+}
+
+impl Error {
+    /// What to do about it, where the message doesn't say.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Registry(failure) => failure.hint(),
+            Error::NoSpace { .. } => Some(
+                "`stack image prune -a` removes images that no container uses; what is there stays intact".to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+impl From<super::registry::Failure> for Error {
+    fn from(failure: super::registry::Failure) -> Error {
+        Error::Registry(Box::new(failure))
+    }
 }
 
 /// Adds what was being done to a system call's error.

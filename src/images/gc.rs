@@ -49,7 +49,7 @@ impl Store {
                 index.manifests.retain(|other| other.digest != entry.digest);
             }
         })?;
-        let freed = self.inner.sweep(how.in_use)?;
+        let freed = self.inner.sweep(how.in_use, false)?;
         let images = if last && !in_use { vec![id] } else { Vec::new() };
         Ok(Removed { untagged, images, freed })
     }
@@ -75,15 +75,16 @@ impl Store {
         })?;
         removed.images.sort_unstable();
         removed.images.dedup();
-        removed.freed = self.inner.sweep(in_use)?;
+        removed.freed = self.inner.sweep(in_use, true)?;
         Ok(removed)
     }
 }
 
 impl Inner {
-    /// Removes blobs and layers that the index doesn't lead to; the bytes of blobs freed. While anybody holds a lease nothing
+    /// Removes blobs and layers that the index doesn't lead to; the bytes of blobs freed, with `partial`
+    /// also of what interrupted pulls left. While anybody holds a lease nothing
     /// is removed: the next sweep will.
-    fn sweep(&self, in_use: &[Digest]) -> Result<u64, Error> {
+    fn sweep(&self, in_use: &[Digest], partial: bool) -> Result<u64, Error> {
         let _lease = match self.lease(FlockOperation::NonBlockingLockExclusive) {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::WouldBlock => return Ok(0),
             other => other?,
@@ -93,8 +94,7 @@ impl Inner {
         for entry in &self.catalog()?.index.manifests {
             self.mark(entry, &mut blobs, &mut layers);
         }
-        self.blobs.sweep_aside()?;
-        let mut freed = 0;
+        let mut freed = self.blobs.sweep_aside(partial)?;
         for (digest, size) in self.blobs.all()? {
             if !blobs.contains(&digest) {
                 self.blobs.remove(&digest)?;

@@ -28,6 +28,8 @@ pub struct Image {
     pub digest: Digest,
     /// All references to it, sorted.
     pub names: Vec<Reference>,
+    /// Where registries have it: repositories by digest.
+    pub sources: Vec<Reference>,
     /// Its configuration.
     pub config: ImageConfig,
     /// Its layers, lowest first.

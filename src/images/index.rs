@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::config::architecture;
+use super::config::Platform;
 use super::{Digest, Reference};
 
 pub(super) const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
@@ -21,6 +21,11 @@ const CREATED: &str = "org.opencontainers.image.created";
 /// The image's id and the size of its layers: lists need no other document.
 const ID: &str = "io.stack.image.id";
 const SIZE: &str = "io.stack.image.size";
+/// Where it was pulled from or pushed to, by digest, and when that was last known to be what its name means there.
+const SOURCE: &str = "io.stack.image.source";
+const CHECKED: &str = "io.stack.image.checked";
+/// Begins the annotation that says what an uncompressed layer is at registries.
+const PACKED: &str = "io.stack.image.packed.";
 
 /// Where content is, what it is and how large.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,17 +39,6 @@ pub(super) struct Descriptor {
     pub(super) annotations: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) platform: Option<Platform>,
-}
-
-/// What machine content is for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Platform {
-    #[serde(default)]
-    pub(super) architecture: String,
-    #[serde(default)]
-    pub(super) os: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) variant: Option<String>,
 }
 
 /// An image's manifest.
@@ -77,11 +71,12 @@ impl Default for Index {
 }
 
 impl Index {
-    /// The manifest for this machine: by platform, else the first.
-    pub(super) fn for_this_machine(&self) -> Option<&Descriptor> {
-        let fits = |platform: &Platform| platform.os == "linux" && platform.architecture == architecture();
-        let fitting = self.manifests.iter().find(|manifest| manifest.platform.as_ref().is_some_and(fits));
-        fitting.or_else(|| self.manifests.iter().find(|manifest| manifest.platform.is_none()))
+    /// The manifest for a platform, the one without a variant where its own is missing; one that says nothing fits all.
+    pub(super) fn select(&self, platform: &Platform) -> Option<&Descriptor> {
+        let of = |manifest: &&Descriptor| manifest.platform.as_ref().is_some_and(|other| platform.fits(other));
+        let exact = |manifest: &&Descriptor| manifest.platform.as_ref().is_some_and(|other| platform.is(other));
+        let all = || self.manifests.iter();
+        all().find(exact).or_else(|| all().find(of)).or_else(|| all().find(|manifest| manifest.platform.is_none()))
     }
 }
 
@@ -137,6 +132,39 @@ impl Descriptor {
     }
 }
 
+impl Descriptor {
+    /// The same, known to be at a registry under this name by digest.
+    pub(super) fn from_registry(&self, source: &Reference, checked: Timestamp) -> Descriptor {
+        let mut entry = self.clone();
+        entry.annotations.insert(SOURCE.to_owned(), source.to_string());
+        entry.annotations.insert(CHECKED.to_owned(), checked.to_string());
+        entry
+    }
+
+    /// Notes what an uncompressed layer is at registries.
+    pub(super) fn note_packed(&mut self, layer: &Digest, packed: &Digest, size: u64) {
+        if layer != packed {
+            self.annotations.insert(format!("{PACKED}{}", layer.hex()), format!("{packed} {size}"));
+        }
+    }
+
+    /// What an uncompressed layer was compressed to when it was pushed before.
+    pub(super) fn packed(&self, layer: &Digest) -> Option<(Digest, u64)> {
+        let (digest, size) = self.annotations.get(&format!("{PACKED}{}", layer.hex()))?.split_once(' ')?;
+        Some((digest.parse().ok()?, size.parse().ok()?))
+    }
+
+    /// Where a registry has it, by digest.
+    pub(super) fn source(&self) -> Option<Reference> {
+        self.annotations.get(SOURCE).and_then(|text| Reference::parse(text).ok())
+    }
+
+    /// When its name was last known to mean it at the registry.
+    pub(super) fn checked(&self) -> Option<Timestamp> {
+        self.annotations.get(CHECKED).and_then(|text| text.parse().ok())
+    }
+}
+
 /// `index.json` as read, with its names found quickly.
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
@@ -153,9 +181,20 @@ impl Catalog {
     /// What a name means. With a digest, the image of that repository with it, whatever its tag.
     pub(super) fn get(&self, name: &Reference) -> Option<&Descriptor> {
         let Some(digest) = name.digest() else { return self.by_name.get(name).map(|&at| &self.index.manifests[at]) };
-        self.index.manifests.iter().find(|entry| {
-            entry.digest == digest && entry.name().is_some_and(|known| known.repository() == name.repository())
-        })
+        let known = |at: Option<Reference>| at.filter(|known| known.repository() == name.repository());
+        let pulled = |entry: &&Descriptor| known(entry.source()).is_some_and(|known| known.digest() == Some(digest));
+        let named = |entry: &&Descriptor| entry.digest == digest && known(entry.name()).is_some();
+        let all = || self.index.manifests.iter();
+        all().find(named).or_else(|| all().find(pulled))
+    }
+
+    /// Where registries have a manifest.
+    pub(super) fn sources(&self, digest: &Digest) -> Vec<Reference> {
+        let of = self.index.manifests.iter().filter(|entry| entry.digest == *digest);
+        let mut sources: Vec<_> = of.filter_map(Descriptor::source).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        sources
     }
 
     /// All names of a manifest.

@@ -167,7 +167,7 @@ impl Store {
         if layer.digest == layer.diff_id && layer.media_type == Compression::None.media_type() {
             return if self.inner.blobs.has(&layer.digest) { Ok(()) } else { Err(Error::MissingBlob(layer.digest)) };
         }
-        let read = pipeline::read(self.inner.blobs.open_blob(&layer.digest)?, |_| Ok(()), scan)?;
+        let read = pipeline::read(self.inner.blobs.open_blob(&layer.digest)?, Some(layer.digest), |_| Ok(()), scan)?;
         if read.diff_id == layer.diff_id {
             return Ok(());
         }

@@ -7,6 +7,7 @@
 //! * `snapshot` keeps unpacked layers by chain id in `lib/layers`; `rootfs` mounts them, detached: the result is a
 //!   descriptor that nothing in the host's mount table shows.
 //! * `copy` copies trees by descriptors; `diff` tells what an overlay changed.
+//! * `registry` fetches images from registries and brings them there.
 //! * `host` is `stack/host`, the image made of this machine's own `/usr`.
 //!
 //! Many processes may use one store at once: content is written aside and renamed into place, the index changes
@@ -29,8 +30,10 @@ mod image;
 mod index;
 mod load;
 mod pack;
+mod partial;
 mod pipeline;
 mod reference;
+mod registry;
 mod rootfs;
 mod save;
 mod snapshot;
@@ -40,13 +43,14 @@ mod tree;
 mod unpack;
 
 pub use add::{LayerId, pack, unpack_archive, unpack_archive_into};
-pub use config::{DiffIds, Empty, Healthcheck, History, ImageConfig, RunConfig, architecture};
+pub use config::{DiffIds, Empty, Healthcheck, History, ImageConfig, Platform, RunConfig, architecture};
 pub use copy::{Owner, Spot, copy};
 pub use diff::{Change, Changed};
 pub use digest::Digest;
 pub use error::Error;
 pub use image::{Image, Layer, Listed, Removal, Removed, Rootfs, Writable};
 pub use reference::Reference;
+pub use registry::{Credentials, Failure, LayerState, PullEvent, PullOptions, Pulled, Registries, Settings};
 pub use store::{Lease, Store};
 
 #[cfg(test)]

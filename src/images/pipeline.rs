@@ -15,8 +15,6 @@ const WAITING: usize = 8;
 /// What is known of an archive that has been read to its end.
 #[derive(Debug)]
 pub(super) struct Archive {
-    /// Digest and size of the stream as it came.
-    pub(super) raw: (Digest, u64),
     /// How it was compressed.
     pub(super) compression: Compression,
     /// Digest of the archive itself.
@@ -24,19 +22,25 @@ pub(super) struct Archive {
 }
 
 /// Reads `source` to its end, gives what comes to `keep`, and what it holds to `make`.
+///
+/// Where the digest of the stream is known, a wrong one is what is reported, not what followed from it: the stream is then read
+/// to its end although its content is bad.
 pub(super) fn read(
     source: impl Read + Send,
+    wanted: Option<Digest>,
     keep: impl FnMut(&[u8]) -> io::Result<()> + Send,
     make: impl FnOnce(&mut dyn BufRead) -> Result<(), Error>,
 ) -> Result<Archive, Error> {
     thread::scope(|scope| {
         let (raw_out, raw_in) = sync_channel(WAITING);
         let (plain_out, plain_in) = sync_channel(WAITING);
-        let first = scope.spawn(move || pump(source, keep, &raw_out));
+        let first = scope.spawn(move || pump(source, keep, &raw_out, wanted.is_some()));
         let second = scope.spawn(move || {
             let decoded = compression::decode(Pieces::new(raw_in));
             match decoded {
-                Ok((compression, stream)) => pump(stream, |_| Ok(()), &plain_out).map(|digest| (compression, digest)),
+                Ok((compression, stream)) => {
+                    pump(stream, |_| Ok(()), &plain_out, false).map(|digest| (compression, digest))
+                }
                 Err(e) => {
                     let _ = plain_out.send(Err(e));
                     None
@@ -54,18 +58,26 @@ pub(super) fn read(
             why: "reading it stopped early".to_owned(),
         };
         let (first, second) = (first.join(), second.join());
+        let raw = first.ok().flatten();
+        if let (Some(wanted), Some((found, _))) = (wanted, raw)
+            && wanted != found
+        {
+            return Err(Error::Mismatch { what: "the blob".to_owned(), wanted, found });
+        }
         made?;
-        let raw = first.ok().flatten().ok_or_else(stopped)?;
+        raw.ok_or_else(stopped)?;
         let (compression, (diff_id, _)) = second.ok().flatten().ok_or_else(stopped)?;
-        Ok(Archive { raw, compression, diff_id })
+        Ok(Archive { compression, diff_id })
     })
 }
 
-/// Sends a stream on in pieces, hashing it. None when it failed, which the receiver has been told, or when that is gone.
+/// Sends a stream on in pieces, hashing it. None when it failed, which the receiver has been told, or when that is gone and
+/// the digest not wanted all the same.
 fn pump(
     mut source: impl Read,
     mut keep: impl FnMut(&[u8]) -> io::Result<()>,
     out: &SyncSender<io::Result<Vec<u8>>>,
+    to_the_end: bool,
 ) -> Option<(Digest, u64)> {
     let mut hasher = Hasher::default();
     loop {
@@ -79,7 +91,9 @@ fn pump(
         if piece.is_empty() {
             return Some(hasher.finish());
         }
-        out.send(Ok(piece)).ok()?;
+        if out.send(Ok(piece)).is_err() && !to_the_end {
+            return None;
+        }
     }
 }
 
@@ -126,6 +140,7 @@ impl BufRead for Pieces {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::images::add::scan;
 
     #[test]
     fn both_digests_and_all_bytes() {
@@ -136,14 +151,14 @@ mod tests {
             kept.extend_from_slice(bytes);
             Ok(())
         };
-        let read = read(raw.as_slice(), keep, |stream| {
+        let read = read(raw.as_slice(), None, keep, |stream| {
             let mut first = [0; 10];
             stream.read_exact(&mut first).unwrap();
             assert_eq!(first, [7; 10]);
             Ok(())
         });
         let read = read.unwrap();
-        assert_eq!((read.raw, read.diff_id), ((Digest::of(&raw), raw.len() as u64), Digest::of(&plain)));
+        assert_eq!(read.diff_id, Digest::of(&plain));
         assert_eq!(read.compression, Compression::Zstd);
         assert_eq!(kept, raw);
     }
@@ -151,8 +166,15 @@ mod tests {
     #[test]
     fn each_stage_can_fail() {
         let full = |_: &[u8]| Err(io::ErrorKind::StorageFull.into());
-        assert!(read(vec![1; 5 << 20].as_slice(), full, |_| Ok(())).is_err());
-        assert!(read(vec![1; 5 << 20].as_slice(), |_| Ok(()), |_| Err(Error::BuiltIn("x"))).is_err());
-        assert!(read(&b"\x1f\x8bnonsense"[..], |_| Ok(()), |_| Ok(())).is_err());
+        assert!(read(vec![1; 5 << 20].as_slice(), None, full, |_| Ok(())).is_err());
+        assert!(read(vec![1; 5 << 20].as_slice(), None, |_| Ok(()), |_| Err(Error::BuiltIn("x"))).is_err());
+        assert!(read(&b"\x1f\x8bnonsense"[..], None, |_| Ok(()), |_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn a_wrong_digest_is_named_whatever_it_led_to() {
+        let wanted = Some(Digest::of(b"other"));
+        let error = read(&b"\x1f\x8bnonsense"[..], wanted, |_| Ok(()), scan).unwrap_err();
+        assert!(matches!(error, Error::Mismatch { .. }), "{error}");
     }
 }

@@ -3,7 +3,7 @@
 //! A layer is unpacked aside, under a lock that only those who want the same one wait for, and renamed into place when
 //! its diff id is right. What an interrupted process left aside is removed by the next that wants this layer.
 
-use std::io::BufReader;
+use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use super::error::{Doing as _, Error};
 use super::store::Inner;
-use super::unpack::{self, Form};
+use super::unpack::{self, Below, Form};
 use super::{Digest, Layer, host, pipeline, tree};
 
 /// The chain ids of layers given by their diff ids, lowest first: what a layer is, on top of what it lies.
@@ -27,7 +27,7 @@ pub(super) fn chain(diff_ids: &[Digest]) -> Vec<Digest> {
 
 impl Inner {
     /// Where a layer is when it is unpacked.
-    fn snapshot_path(&self, chain_id: &Digest) -> PathBuf {
+    pub(super) fn snapshot_path(&self, chain_id: &Digest) -> PathBuf {
         self.layers.join(chain_id.hex())
     }
 
@@ -51,22 +51,10 @@ impl Inner {
     }
 
     fn unpack(&self, layer: &Layer, chain_id: &Digest, parents: &[PathBuf]) -> Result<(), Error> {
+        let below = parents.iter().rev().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
         self.make_snapshot(&chain_id.hex(), |aside| {
-            let parents = parents.iter().rev().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
             let blob = BufReader::new(self.blobs.open_blob(&layer.digest)?);
-            let read = pipeline::read(
-                blob,
-                |_| Ok(()),
-                |archive| unpack::unpack(archive, aside.as_fd(), Form::Overlay, &parents),
-            )?;
-            let expect = |what: &str, wanted: Digest, found: Digest| {
-                if wanted == found {
-                    return Ok(());
-                }
-                Err(Error::Mismatch { what: format!("{what} {}", layer.digest), wanted, found })
-            };
-            expect("blob", layer.digest, read.raw.0)?;
-            expect("the archive in blob", layer.diff_id, read.diff_id)
+            unpack_stream(layer, blob, |_| Ok(()), aside, &below)
         })
     }
 
@@ -130,6 +118,27 @@ impl Inner {
             other => other.doing(|| "moving an upper directory into the layers".to_owned()),
         }
     }
+}
+
+/// Unpacks a layer's blob as it comes in, giving it to `keep`, too. It was the right one if this succeeds.
+pub(super) fn unpack_stream(
+    layer: &Layer,
+    blob: impl Read + Send,
+    keep: impl FnMut(&[u8]) -> std::io::Result<()> + Send,
+    aside: &OwnedFd,
+    below: &dyn Below,
+) -> Result<(), Error> {
+    let make = |archive: &mut dyn BufRead| unpack::unpack(archive, aside.as_fd(), Form::Overlay, below);
+    expect_archive(layer, &pipeline::read(blob, Some(layer.digest), keep, make)?)
+}
+
+/// Checks that the archive in a layer's blob is the one that the image's configuration means.
+pub(super) fn expect_archive(layer: &Layer, read: &pipeline::Archive) -> Result<(), Error> {
+    let (wanted, found) = (layer.diff_id, read.diff_id);
+    if wanted == found {
+        return Ok(());
+    }
+    Err(Error::Mismatch { what: format!("the archive in blob {}", layer.digest), wanted, found })
 }
 
 /// Gives a directory the owner and mode of the root of the layer below.

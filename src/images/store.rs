@@ -14,7 +14,7 @@ use super::blobs::Blobs;
 use super::error::{Doing as _, Error};
 use super::host;
 use super::index::{Catalog, Descriptor, Index, Manifest};
-use super::{DiffIds, Digest, Image, ImageConfig, Layer, Listed, Reference};
+use super::{DiffIds, Digest, Image, ImageConfig, Layer, Listed, Platform, Reference};
 use crate::sys::file::{Lock, write_atomic};
 
 /// The image store below a state directory. Cheap to clone.
@@ -115,6 +115,11 @@ impl Store {
         }
         rows.sort_by(|a, b| (a.name.is_none(), &a.name, a.id).cmp(&(b.name.is_none(), &b.name, b.id)));
         Ok(rows)
+    }
+
+    /// When a name was last known to mean at its registry what it means here; none if it never came from there.
+    pub fn checked(&self, name: &Reference) -> Result<Option<jiff::Timestamp>, Error> {
+        Ok(self.inner.catalog()?.get(name).and_then(Descriptor::checked))
     }
 
     /// Gives an image another name, taking it from the image that had it.
@@ -259,6 +264,7 @@ impl Inner {
             id: record.id,
             digest: record.digest,
             names: catalog.names(&entry.digest),
+            sources: catalog.sources(&entry.digest),
             config: record.config.clone(),
             layers: record.layers.clone(),
             created: record.config.created,
@@ -280,7 +286,7 @@ impl Inner {
         let mut digest = entry.digest;
         if entry.is_index() {
             let index: Index = self.json(&digest, "image index")?;
-            let manifest = index.for_this_machine().ok_or_else(|| Error::Unsupported {
+            let manifest = index.select(&Platform::here()).ok_or_else(|| Error::Unsupported {
                 what: format!("image {digest}"),
                 why: format!("it has no variant for linux/{}", super::architecture()),
             })?;

@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::cli::error::{Error, Outcome};
+use crate::cli::policy;
 use crate::cli::project::{Context, require_root};
+use crate::cli::registry::{self, Wanted};
 use crate::cli::table::Table;
 use crate::cli::template::{self, Format, Row};
 use crate::cli::time;
@@ -34,6 +36,27 @@ enum ImageVerb {
         /// Form of the output: table, json or a template
         #[arg(long, value_name = "FORM")]
         format: Option<String>,
+    },
+    /// Fetch an image from its registry
+    Pull {
+        /// Name, with a tag or a digest (default: `latest`)
+        #[arg(value_name = "IMAGE")]
+        reference: String,
+        /// Pull for another machine, such as linux/arm64
+        #[arg(long, value_name = "PLATFORM")]
+        platform: Option<String>,
+        /// Show nothing but the name
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Bring an image to its registry
+    Push {
+        /// Name, with the registry and the tag to push to
+        #[arg(value_name = "IMAGE")]
+        reference: String,
+        /// Show nothing but the digest
+        #[arg(short, long)]
+        quiet: bool,
     },
     /// Make an image of a root file system in a tar archive
     Import {
@@ -87,11 +110,20 @@ enum ImageVerb {
 }
 
 impl Image {
-    pub(crate) fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         require_root()?;
         let store = Store::open(&context.paths.lib)?;
         match &self.verb {
             ImageVerb::Ls { quiet, format } => list(context, &store, *quiet, format.as_deref()),
+            ImageVerb::Pull { reference, platform, quiet } => {
+                pull(context, &store, policy::wanted(reference, platform.as_deref())?, *quiet).await
+            }
+            ImageVerb::Push { reference, quiet } => {
+                let name = Reference::parse(reference)?;
+                let digest = registry::push(context.ui, *quiet, &store, &name).await?;
+                writeln!(context.ui.out(), "{}", name.with_digest(digest).familiar())?;
+                Ok(0)
+            }
             ImageVerb::Import { file, reference, change } => {
                 import(context, &store, file, reference.as_deref(), change)
             }
@@ -107,6 +139,15 @@ impl Image {
     }
 }
 
+async fn pull(context: &Context, store: &Store, wanted: Wanted, quiet: bool) -> Outcome {
+    let name = wanted.name.familiar();
+    for pulled in registry::pull(context.ui, quiet, store, vec![wanted]).await? {
+        pulled.map_err(|error| Error::from(error).context(format!("cannot pull `{name}`")))?;
+    }
+    writeln!(context.ui.out(), "{name}")?;
+    Ok(0)
+}
+
 /// The image of that name or id.
 fn find(store: &Store, text: &str) -> Result<Found, Error> {
     store.find(text)?.ok_or_else(|| missing(text))
@@ -115,7 +156,7 @@ fn find(store: &Store, text: &str) -> Result<Found, Error> {
 /// The error for an image that the store lacks.
 pub(crate) fn missing(text: &str) -> Error {
     Error::new(format!("no such image: {text}"))
-        .hint("`stack image ls` shows what is there; `docker save X | stack image load`, `stack image import` and `stack build` bring images")
+        .hint("`stack image ls` shows what is there; `stack image pull`, `docker save X | stack image load` and `stack build` bring images")
 }
 
 fn list(context: &Context, store: &Store, quiet: bool, format: Option<&str>) -> Outcome {
@@ -272,9 +313,9 @@ fn inspect(context: &Context, store: &Store, images: &[String]) -> Outcome {
 
 /// Docker's form of `image inspect`.
 fn document(image: &Found) -> Result<Value, Error> {
-    let names: Vec<String> = image.names.iter().map(Reference::familiar).collect();
-    let digests: Vec<String> =
-        image.names.iter().map(|name| format!("{}@{}", name.familiar_repository(), image.digest)).collect();
+    let tagged = image.names.iter().filter(|name| name.digest().is_none());
+    let names: Vec<String> = tagged.map(Reference::familiar).collect();
+    let digests: Vec<String> = image.sources.iter().map(Reference::familiar).collect();
     Ok(json!({
         "Id": image.id.to_string(),
         "RepoTags": names,

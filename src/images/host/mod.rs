@@ -35,7 +35,16 @@ pub(super) fn image() -> Image {
     config.rootfs.diff_ids = vec![layer().diff_id];
     let document = serde_json::to_vec(&config).unwrap_or_default();
     let id = Digest::of(&document);
-    Image { id, digest: id, names: vec![name()], config, layers: vec![layer()], created: None, host: true }
+    Image {
+        id,
+        digest: id,
+        names: vec![name()],
+        sources: Vec::new(),
+        config,
+        layers: vec![layer()],
+        created: None,
+        host: true,
+    }
 }
 
 /// The layer that stands for it.

@@ -32,12 +32,34 @@ pub(super) enum Form {
     Plain,
 }
 
-/// Unpacks an archive into `root`, where `parents` are the layers below, topmost first. The archive is read to its end.
+/// The layers below, topmost first. They are asked for only where they matter, and may still be in the making until then.
+pub(super) trait Below {
+    /// Waits until they are there.
+    fn layers(&self) -> Result<&[OwnedFd], Error>;
+}
+
+/// No layers below.
+#[derive(Debug)]
+pub(super) struct Nothing;
+
+impl Below for Nothing {
+    fn layers(&self) -> Result<&[OwnedFd], Error> {
+        Ok(&[])
+    }
+}
+
+impl Below for Vec<OwnedFd> {
+    fn layers(&self) -> Result<&[OwnedFd], Error> {
+        Ok(self)
+    }
+}
+
+/// Unpacks an archive into `root`, where `parents` are the layers below. The archive is read to its end.
 pub(super) fn unpack(
     archive: impl BufRead,
     root: BorrowedFd<'_>,
     form: Form,
-    parents: &[OwnedFd],
+    parents: &dyn Below,
 ) -> Result<(), Error> {
     let mut reader = tar::Reader::new(archive);
     let mut unpacker = unpacker::Unpacker::new(root, form, parents)?;

@@ -7,20 +7,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, makedev};
 use rustix::io::Errno;
 
-use super::Form;
 use super::limits::Budget;
 use super::metadata::Metadata;
 use super::names::{self, Meaning};
+use super::{Below, Form};
 use crate::images::cursor::{Blocked, Cursor, Missing, set_opaque};
 use crate::images::error::{Error, printable};
 use crate::images::tar::{Entry, Kind, Reader, Segment};
 use crate::images::tree;
 
 /// A layer being unpacked.
-#[derive(Debug)]
 pub(super) struct Unpacker<'a> {
     pub(super) form: Form,
-    parents: &'a [OwnedFd],
+    parents: &'a dyn Below,
     pub(super) root: BorrowedFd<'a>,
     /// Where entries go.
     pub(super) here: Cursor<'a>,
@@ -79,7 +78,7 @@ impl From<Blocked> for Fault {
 }
 
 impl<'a> Unpacker<'a> {
-    pub(super) fn new(root: BorrowedFd<'a>, form: Form, parents: &'a [OwnedFd]) -> Result<Unpacker<'a>, Error> {
+    pub(super) fn new(root: BorrowedFd<'a>, form: Form, parents: &'a dyn Below) -> Result<Unpacker<'a>, Error> {
         let mut directories = BTreeMap::new();
         if form == Form::Overlay {
             directories.insert(Vec::new(), None);
@@ -268,7 +267,7 @@ impl<'a> Unpacker<'a> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let target = target.join(&b'/');
         let open = |parent: &OwnedFd| rustix::fs::openat2(parent, target.as_slice(), flags, Mode::empty(), resolve);
-        let from = self.parents.iter().find_map(|parent| open(parent).ok()).ok_or(MISSING)?;
+        let from = self.parents.layers()?.iter().find_map(|parent| open(parent).ok()).ok_or(MISSING)?;
         let stat = rustix::fs::fstat(&from)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(MISSING.into());
@@ -351,19 +350,23 @@ impl<'a> Unpacker<'a> {
             Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => return Ok(()),
             other => other?,
         };
-        let metadata = metadata.or_else(|| self.metadata_below(&parts)).unwrap_or_else(Metadata::unknown);
+        let metadata = match metadata {
+            Some(metadata) => metadata,
+            None => self.metadata_below(&parts)?.unwrap_or_else(Metadata::unknown),
+        };
         Ok(metadata.apply(directory.as_fd())?)
     }
 
     /// What the lower layers say of a directory that this one doesn't describe.
-    fn metadata_below(&self, parts: &[&[u8]]) -> Option<Metadata> {
+    fn metadata_below(&self, parts: &[&[u8]]) -> Result<Option<Metadata>, Error> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let path = if parts.is_empty() { b".".to_vec() } else { parts.join(&b'/') };
-        self.parents.iter().find_map(|parent| {
+        let mut parents = self.parents.layers()?.iter();
+        Ok(parents.find_map(|parent| {
             let directory = rustix::fs::openat2(parent, path.as_slice(), flags, Mode::empty(), resolve).ok()?;
             rustix::fs::fstat(directory).ok().map(|stat| Metadata::like(&stat))
-        })
+        }))
     }
 }
 

@@ -1,0 +1,127 @@
+//! One layer: what comes in is hashed, kept, decompressed, hashed again and unpacked in the same pass.
+
+use std::io::{self, Read, Write as _};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::add::scan;
+use super::super::error::{Doing as _, Error};
+use super::super::partial::Partial;
+use super::super::snapshot::{expect_archive, unpack_stream};
+use super::super::store::Inner;
+use super::super::{Digest, Layer, pipeline};
+use super::gate::Unfinished;
+
+/// Pieces from the network that may wait for the disk.
+const WAITING: usize = 8;
+
+/// A layer to be received.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) inner: Arc<Inner>,
+    pub(super) layer: Layer,
+    pub(super) chain_id: Digest,
+    pub(super) below: Unfinished,
+}
+
+/// The other side of a layer that a thread receives.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    /// Takes what comes from the network; dropped early, the layer fails.
+    pub(super) feed: mpsc::Sender<Bytes>,
+    /// How it ended.
+    pub(super) end: oneshot::Receiver<(Wanted, Result<(), (Partial, Error)>)>,
+}
+
+/// Starts a thread that receives a layer of which `partial` has the beginning.
+pub(super) fn receive(wanted: Wanted, partial: Partial) -> Result<Receiving, Error> {
+    let (feed, from) = mpsc::channel(WAITING);
+    let (tell, end) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("layer".to_owned()).spawn(move || {
+        let result = match wanted.take_in(&partial, from) {
+            Ok(()) => partial.store(&wanted.inner.blobs).map_err(|error| (None, error)),
+            Err(error) => Err((Some(partial), error)),
+        };
+        let result = result.or_else(|(partial, error)| match partial {
+            Some(partial) => Err((partial, error)),
+            None => match Partial::open(&wanted.inner.blobs, wanted.layer.digest, false) {
+                Ok(Some(partial)) => Err((partial, error)),
+                _ => Ok(()),
+            },
+        });
+        // Nobody waits any more when the command was interrupted.
+        let _ = tell.send((wanted, result));
+    });
+    thread.doing(|| "starting a thread".to_owned())?;
+    Ok(Receiving { feed, end })
+}
+
+/// Unpacks a layer whose blob is in the store.
+pub(super) fn unpack_stored(wanted: Wanted) -> Result<oneshot::Receiver<(Wanted, Result<(), Error>)>, Error> {
+    let (tell, end) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("layer".to_owned()).spawn(move || {
+        let unpack = || {
+            wanted.inner.make_snapshot(&wanted.chain_id.hex(), |aside| {
+                let blob = wanted.inner.blobs.open_blob(&wanted.layer.digest)?;
+                unpack_stream(&wanted.layer, blob, |_| Ok(()), aside, &wanted.below)
+            })
+        };
+        let result = unpack();
+        let _ = tell.send((wanted, result));
+    });
+    thread.doing(|| "starting a thread".to_owned())?;
+    Ok(end)
+}
+
+impl Wanted {
+    fn take_in(&self, partial: &Partial, from: mpsc::Receiver<Bytes>) -> Result<(), Error> {
+        let keeping = || format!("keeping layer {}", self.layer.digest);
+        let before = partial.len().doing(keeping)?;
+        let (start, mut end) = partial.halves().doing(keeping)?;
+        let left = self.layer.size.saturating_sub(before);
+        let source = start.chain(Incoming { from, piece: Bytes::new(), left });
+        let mut known = before;
+        let keep = move |bytes: &[u8]| {
+            let old = usize::try_from(known).unwrap_or(usize::MAX).min(bytes.len());
+            known -= old as u64;
+            end.write_all(&bytes[old..])
+        };
+        let mut source = Some((source, keep));
+        self.inner.make_snapshot(&self.chain_id.hex(), |aside| {
+            let Some((source, keep)) = source.take() else { return Ok(()) };
+            unpack_stream(&self.layer, source, keep, aside, &self.below)
+        })?;
+        match source.take() {
+            // The layer is unpacked already, by whoever had the blob before.
+            Some((source, keep)) => {
+                expect_archive(&self.layer, &pipeline::read(source, Some(self.layer.digest), keep, scan)?)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// What comes from the network, as a stream that fails where it ends early.
+#[derive(Debug)]
+struct Incoming {
+    from: mpsc::Receiver<Bytes>,
+    piece: Bytes,
+    left: u64,
+}
+
+impl Read for Incoming {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            if self.left == 0 {
+                return Ok(0);
+            }
+            self.piece = self.from.blocking_recv().ok_or(io::ErrorKind::ConnectionAborted)?;
+            self.left = self.left.saturating_sub(self.piece.len() as u64);
+        }
+        let n = self.piece.len().min(into.len());
+        into[..n].copy_from_slice(&self.piece.split_to(n));
+        Ok(n)
+    }
+}
