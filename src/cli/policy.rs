@@ -1,5 +1,7 @@
 //! When an image is pulled: `pull_policy` and `--pull`.
 
+use std::collections::BTreeMap;
+
 use super::error::Error;
 use super::registry::Wanted;
 use crate::images::{Platform, PullOptions, Reference, Store};
@@ -21,6 +23,9 @@ pub(crate) enum Policy {
     /// If the registry wasn't asked for so many seconds.
     Every(u64),
 }
+
+/// Images with their platforms, and the services that they are pulled for.
+pub(crate) type Wants<'a> = BTreeMap<(String, Option<String>), Vec<(&'a str, &'a Service)>>;
 
 const DAY: u64 = 24 * 3600;
 

@@ -8,7 +8,7 @@ use fs_err as fs;
 use super::builder::{self, Flags};
 use super::error::Error;
 use super::invoker::Invoker;
-use super::policy::{self, Policy};
+use super::policy::{self, Policy, Wants};
 use super::project::Context;
 use super::registry;
 use crate::engine::control;
@@ -76,7 +76,7 @@ pub(crate) async fn images(
     let store = Store::open(&context.paths.lib)?;
     let project = &loaded.project;
     let mut to_build = BTreeSet::new();
-    let mut to_pull: BTreeMap<(String, Option<String>), Vec<(&str, &Service)>> = BTreeMap::new();
+    let mut to_pull = Wants::new();
     for (name, service) in project.services.iter().filter(|(name, _)| services.contains(*name)) {
         let image = image_name(&project.name, name, service);
         let policy = flags.policy(service)?;
@@ -105,12 +105,7 @@ pub(crate) async fn images(
 }
 
 /// Pulls images; the services to be built since theirs could not be pulled.
-async fn pull(
-    context: &Context,
-    store: &Store,
-    wanted: &BTreeMap<(String, Option<String>), Vec<(&str, &Service)>>,
-    flags: &ImageFlags,
-) -> Result<Vec<String>, Error> {
+async fn pull(context: &Context, store: &Store, wanted: &Wants<'_>, flags: &ImageFlags) -> Result<Vec<String>, Error> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }

@@ -1,6 +1,7 @@
 //! Pulls and pushes as the user sees them: images and their layers as progress.
 
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::io;
 use std::time::Instant;
@@ -39,13 +40,13 @@ pub(crate) async fn pull(
     for id in &ids {
         view.step(id, Stage::Working, "Pulling")?;
     }
-    let show = |at: usize, what: Result<PullEvent, &Result<Pulled, images::Error>>| {
+    let show = |at: usize, event: PullEvent| {
         // A standard error that is closed takes nothing away from the pull.
-        let _ = match what {
-            Ok(event) => view.event(&event),
-            Err(Ok(Pulled { up_to_date: true, .. })) => view.step(&ids[at], Stage::Done, "Up to date"),
-            Err(Ok(_)) => view.step(&ids[at], Stage::Done, "Pulled"),
-            Err(Err(_)) => view.step(&ids[at], Stage::Failed, "Failed"),
+        let _ = match event {
+            PullEvent::Pulled { up_to_date: true } => view.step(&ids[at], Stage::Done, "Up to date"),
+            PullEvent::Pulled { .. } => view.step(&ids[at], Stage::Done, "Pulled"),
+            PullEvent::Failed => view.step(&ids[at], Stage::Failed, "Failed"),
+            event => view.event(&event),
         };
     };
     let pulling = store.pull_all(&registries, &images, &show);
@@ -126,6 +127,7 @@ impl View {
                 return Ok(());
             }
             PullEvent::Layer { digest, state } => (digest, state),
+            PullEvent::Pulled { .. } | PullEvent::Failed => return Ok(()),
         };
         let id = format!("  {}", digest.short());
         let [doing, done_word] = self.words;
@@ -168,17 +170,12 @@ impl Rate {
     fn text(&self, done: u64) -> String {
         const WIDTH: u64 = 20;
         let filled = done * WIDTH / self.total.max(1);
-        let bar: String = (0..WIDTH)
-            .map(|at| {
-                if at < filled {
-                    '='
-                } else if at == filled {
-                    '>'
-                } else {
-                    ' '
-                }
-            })
-            .collect();
+        let mark = |at: u64| match at.cmp(&filled) {
+            Ordering::Less => '=',
+            Ordering::Equal => '>',
+            Ordering::Greater => ' ',
+        };
+        let bar: String = (0..WIDTH).map(mark).collect();
         let seconds = self.begun.elapsed().as_secs_f64();
         let rate = done.saturating_sub(self.first) as f64 / seconds.max(0.001);
         let left = self.total.saturating_sub(done) as f64 / rate.max(1.0);

@@ -134,7 +134,7 @@ impl Descriptor {
 
 impl Descriptor {
     /// The same, known to be at a registry under this name by digest.
-    pub(super) fn from_registry(&self, source: &Reference, checked: Timestamp) -> Descriptor {
+    pub(super) fn at_registry(&self, source: &Reference, checked: Timestamp) -> Descriptor {
         let mut entry = self.clone();
         entry.annotations.insert(SOURCE.to_owned(), source.to_string());
         entry.annotations.insert(CHECKED.to_owned(), checked.to_string());

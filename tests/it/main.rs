@@ -31,6 +31,7 @@ mod logs;
 mod network;
 mod quickstart;
 mod reconcile;
+mod registry;
 mod soak;
 mod terminal;
 mod up;

@@ -1,16 +1,13 @@
 //! `stack pull`.
 
-use std::collections::BTreeMap;
-
 use clap::Args;
 
 use crate::cli::error::{Error, Outcome};
-use crate::cli::policy::{self, Policy};
+use crate::cli::policy::{self, Policy, Wants};
 use crate::cli::prepare;
 use crate::cli::project::{Context, require_root};
 use crate::cli::registry::{self, Wanted};
 use crate::images::Store;
-use crate::spec::model::Service;
 
 /// Fetch the images of services.
 #[derive(Debug, Args)]
@@ -50,7 +47,7 @@ impl Pull {
         require_root()?;
         let store = Store::open(&context.paths.lib)?;
         let chosen = prepare::selected(&loaded, &self.services, !self.include_deps)?;
-        let mut wanted: BTreeMap<(String, Option<String>), Vec<(&str, &Service)>> = BTreeMap::new();
+        let mut wanted = Wants::new();
         for (name, service) in loaded.project.services.iter().filter(|(name, _)| chosen.contains(*name)) {
             let Some(image) = &service.image else { continue };
             let policy = Policy::of(self.policy.as_deref().or(service.pull_policy.as_deref()))?;

@@ -39,7 +39,7 @@ impl Push {
             match &service.image {
                 Some(image) => names.extend(std::iter::once(image).chain(&build.tags)),
                 None => {
-                    context.ui.warn(format!("service `{name}` is not pushed: it has no `image:` to be pushed as"))?
+                    context.ui.warn(format!("service `{name}` is not pushed: it has no `image:` to be pushed as"))?;
                 }
             }
         }

@@ -57,13 +57,12 @@ pub(super) async fn piece(
 
 /// All of a body, which must not be larger than `limit`.
 pub(super) async fn read(
-    response: Response<Incoming>,
+    mut body: Incoming,
     limit: usize,
     host: &str,
     doing: &str,
     stall: Duration,
 ) -> Result<Vec<u8>, Error> {
-    let mut body = response.into_body();
     let mut all = Vec::new();
     while let Some(data) = piece(&mut body, host, doing, stall).await? {
         if all.len() + data.len() > limit {

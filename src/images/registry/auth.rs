@@ -81,7 +81,7 @@ impl Client<'_> {
             request.body(transport::empty())
         };
         let request = request.map_err(|_| bad("its token service is no address"))?;
-        let response = match self.net.send(request, self.reach_of_others()).await {
+        let response = match self.net.send(request, self.reach_of_others()).await.map_err(|lost| self.blamed(lost)) {
             Ok(response) => response,
             Err(Lost::NotTls) => return Err(Failure::Tls { host: near, why: "it speaks no TLS".to_owned() }.into()),
             Err(Lost::Failure(error)) => return Err(error),
@@ -95,7 +95,7 @@ impl Client<'_> {
             }
             _ => return Err(self.refused(response, doing).await),
         }
-        let body = answer::read(response, MAX_ANSWER, &near, doing, self.net.settings.stall).await?;
+        let body = answer::read(response.into_body(), MAX_ANSWER, &near, doing, self.net.settings.stall).await?;
         let granted: Granted =
             serde_json::from_slice(&body).map_err(|_| self.protocol(doing, "it is no token".to_owned()))?;
         let token = if granted.token.is_empty() { granted.access_token } else { granted.token };
@@ -195,7 +195,7 @@ mod tests {
         let bearer = Challenge::Bearer { realm: "https://a/token".into(), service: Some("s, t".into()) };
         assert_eq!(parse(r#"Bearer realm="https://a/token",service="s, t",scope="repository:x:pull""#), [bearer]);
         assert_eq!(parse(r#"Basic realm="x", charset="UTF-8""#), [Challenge::Basic]);
-        assert_eq!(parse(r#"Negotiate, Basic realm=x"#), [Challenge::Basic]);
+        assert_eq!(parse("Negotiate, Basic realm=x"), [Challenge::Basic]);
         assert_eq!(parse("Bearer error=x"), []);
         for nonsense in ["", ",,,", "=", "=\"", "a=\"b", "Bearer realm=\"", "\"\"\"", "Basic=,="] {
             let _ = parse(nonsense);

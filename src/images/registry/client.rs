@@ -21,7 +21,7 @@ use super::{Failure, answer};
 const TRIES: u32 = 5;
 const TRYING: Duration = Duration::from_secs(45);
 /// Longest wait that a registry may ask for.
-const MAX_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_mins(1);
 const MAX_REDIRECTS: usize = 10;
 /// Bytes per second below which sending is taken for stuck.
 const SLOWEST: u64 = 16 << 10;
@@ -166,7 +166,7 @@ impl<'a> Client<'a> {
             let body = ask.body.clone().map_or_else(transport::empty, transport::bytes);
             let request = self.request(&ask.method, &uri, &ask.headers, body)?;
             let reach = if hop == 0 { Reach::Any } else { self.reach_of_others() };
-            let response = self.net.send(request, reach).await?;
+            let response = self.net.send(request, reach).await.map_err(|lost| self.blamed(lost))?;
             let moved = response.status().is_redirection() && response.status() != StatusCode::NOT_MODIFIED;
             if !moved || !matches!(ask.method, Method::GET | Method::HEAD) {
                 return Ok(response);
@@ -264,12 +264,22 @@ impl<'a> Client<'a> {
             let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
             format!("{scheme}://{origin}{folder}/{to}")
         };
-        let uri: Uri = text.parse().map_err(|_| refused("it is no address"))?;
-        match uri.scheme_str() {
-            Some("https") => Ok(uri),
-            Some("http") if scheme == "http" => Ok(uri),
-            Some("http") => Err(refused("it leads from https to plain http")),
-            _ => Err(refused("only http and https are")),
+        match text.split_once("://") {
+            Some(("http", _)) if scheme == "https" => return Err(refused("it leads from https to plain http")),
+            Some(("http" | "https", _)) => {}
+            _ => return Err(refused("only http and https are")),
+        }
+        text.parse().map_err(|_| refused("it is no address"))
+    }
+
+    /// A redirection that is not followed is the registry's doing, not that of the place it leads to.
+    pub(super) fn blamed(&self, lost: Lost) -> Lost {
+        match lost {
+            Lost::Failure(Error::Registry(failure)) => match *failure {
+                Failure::Redirect { to, why, .. } => Failure::Redirect { host: self.host(), to, why }.into(),
+                other => other.into(),
+            },
+            other => other,
         }
     }
 

@@ -14,6 +14,13 @@ pub enum PullEvent {
     },
     /// Something that the user should know.
     Warning(String),
+    /// The image is there; the store may have had it already.
+    Pulled {
+        /// Nothing had to be fetched.
+        up_to_date: bool,
+    },
+    /// The image does not come.
+    Failed,
 }
 
 /// How far a layer is.

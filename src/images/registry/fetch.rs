@@ -15,7 +15,7 @@ use super::super::store::Inner;
 use super::super::{Digest, Layer};
 use super::client::{Ask, Client, Patience};
 use super::gate::{Gate, Unfinished};
-use super::receive::{Receiving, Wanted, receive, unpack_stored};
+use super::receive::{Ended, Receiving, Wanted, receive, unpack_stored};
 use super::{Failure, LayerState, PullEvent, answer};
 
 /// A transfer that breaks after at least so many bytes may break again.
@@ -98,7 +98,7 @@ impl Fetch<'_> {
             }
             let turn = self.turns.acquire().await;
             self.tell(at, LayerState::Unpacking);
-            let (_, result) = unpack_stored(self.wanted(at))?.await.map_err(|_| gone())?;
+            let result = unpack_stored(self.wanted(at))?.await.map_err(|_| gone())?;
             drop(turn);
             result?;
             self.gate.done(at);
@@ -139,10 +139,16 @@ impl Fetch<'_> {
             if transferred.is_ok() {
                 self.tell(at, LayerState::Unpacking);
             }
-            let (back, result) = end.await.map_err(|_| gone())?;
-            let Err((rest, error)) = result else { return Ok(()) };
+            let Ended { wanted: back, rest, result } = end.await.map_err(|_| gone())?;
+            let Err(error) = result else { return Ok(()) };
+            let Some(rest) = rest else { return Err(self.explain(error, layer)) };
             // Where the network failed, that is the reason, and what came is kept.
-            transferred?;
+            if let Err(error) = transferred {
+                if rest.len().is_ok_and(|len| len == 0) {
+                    rest.discard();
+                }
+                return Err(error);
+            }
             let wrong = matches!(error, Error::Mismatch { wanted, .. } if wanted == layer.digest);
             if !(again && wrong) {
                 rest.discard();

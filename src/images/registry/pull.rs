@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::http::response::Parts;
 use hyper::{Method, StatusCode};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
@@ -14,7 +15,7 @@ use super::super::index::{Descriptor, Manifest};
 use super::super::snapshot::chain;
 use super::super::store::{Inner, set_name};
 use super::super::{Digest, Image, ImageConfig, Layer, Reference, Store, host};
-use super::client::{Ask, Client};
+use super::client::{Ask, Client, Patience};
 use super::fetch::Fetch;
 use super::gate::{Closing, Gate};
 use super::join::try_join;
@@ -90,11 +91,17 @@ impl Store {
         &self,
         registries: &Registries,
         images: &[(Reference, PullOptions)],
-        progress: &dyn Fn(usize, Result<PullEvent, &Result<Pulled, Error>>),
+        progress: &dyn Fn(usize, PullEvent),
     ) -> Vec<Result<Pulled, Error>> {
         let pulls = images.iter().enumerate().map(async |(at, (name, options))| {
-            let pulled = self.pull(registries, name, options, &|event| progress(at, Ok(event))).await;
-            progress(at, Err(&pulled));
+            let pulled = self.pull(registries, name, options, &|event| progress(at, event)).await;
+            progress(
+                at,
+                match &pulled {
+                    Ok(pulled) => PullEvent::Pulled { up_to_date: pulled.up_to_date },
+                    Err(_) => PullEvent::Failed,
+                },
+            );
             Ok::<_, std::convert::Infallible>(pulled)
         });
         match try_join(pulls).await {
@@ -225,6 +232,25 @@ async fn find(client: &Client<'_>, name: &Reference, options: &PullOptions) -> R
     Err(client.protocol(&doing, format!("it leads from index to index, more than {MAX_INDEXES} times")))
 }
 
+/// Asks for a small document until it comes whole: its head, and its body of at most `limit` bytes.
+async fn whole(client: &Client<'_>, ask: &Ask<'_>, limit: usize) -> Result<(Parts, Vec<u8>), Error> {
+    let mut patience = Patience::new();
+    loop {
+        let response = client.send(ask).await?;
+        if response.status() != StatusCode::OK {
+            return Err(client.refused(response, ask.doing).await);
+        }
+        let (head, body) = response.into_parts();
+        match answer::read(body, limit, &client.host(), ask.doing, client.net.settings.stall).await {
+            Err(Error::Registry(failure)) if failure.is_passing() => match patience.next(None) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Err(Error::Registry(failure)),
+            },
+            other => return other.map(|bytes| (head, bytes)),
+        }
+    }
+}
+
 /// A manifest or an index: its digest, its bytes and how it came. Its digest is right.
 async fn document(
     client: &Client<'_>,
@@ -235,21 +261,15 @@ async fn document(
 ) -> Result<(Digest, Vec<u8>, Option<String>), Error> {
     let mut ask = Ask::new(Method::GET, format!("{}/manifests/{at}", client.path), doing);
     ask.headers.push((ACCEPT, HeaderValue::from_static(manifest::ACCEPT)));
-    let response = client.send(&ask).await?;
-    if response.status() != StatusCode::OK {
-        return Err(match client.refused(response, doing).await {
-            Error::Registry(failure) => match *failure {
-                Failure::NotFound { host, detail, .. } => {
-                    Failure::NotFound { host, name: name.familiar(), detail }.into()
-                }
-                other => other.into(),
-            },
-            other => other,
-        });
-    }
-    let announced = announced(response.headers());
-    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let bytes = answer::read(response, MAX_DOCUMENT, &client.host(), doing, client.net.settings.stall).await?;
+    let (head, bytes) = whole(client, &ask, MAX_DOCUMENT).await.map_err(|error| match error {
+        Error::Registry(failure) => match *failure {
+            Failure::NotFound { host, detail, .. } => Failure::NotFound { host, name: name.familiar(), detail }.into(),
+            other => other.into(),
+        },
+        other => other,
+    })?;
+    let announced = announced(&head.headers);
+    let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let found = Digest::of(&bytes);
     match wanted.or(announced) {
         Some(wanted) if wanted != found => {
@@ -265,12 +285,9 @@ fn announced(headers: &HeaderMap) -> Option<Digest> {
 
 async fn configuration(client: &Client<'_>, at: &Descriptor) -> Result<Vec<u8>, Error> {
     let doing = "fetching the image's configuration";
-    let response = client.send(&Ask::new(Method::GET, format!("{}/blobs/{}", client.path, at.digest), doing)).await?;
-    if response.status() != StatusCode::OK {
-        return Err(client.refused(response, doing).await);
-    }
+    let ask = Ask::new(Method::GET, format!("{}/blobs/{}", client.path, at.digest), doing);
     let limit = usize::try_from(at.size.min(manifest::MAX_CONFIG)).unwrap_or(usize::MAX);
-    let bytes = answer::read(response, limit, &client.host(), doing, client.net.settings.stall).await?;
+    let (_, bytes) = whole(client, &ask, limit).await?;
     let found = Digest::of(&bytes);
     if found != at.digest || bytes.len() as u64 != at.size {
         return Err(Error::Mismatch { what: "the image's configuration".to_owned(), wanted: at.digest, found });
@@ -286,7 +303,7 @@ impl Inner {
         let mut entry = Descriptor::new(&found.media_type, digest, found.bytes.len() as u64);
         let size = found.layers.iter().map(|layer| layer.size).sum();
         entry.note(found.manifest.config.digest, found.config.created, size);
-        let entry = entry.from_registry(&name.with_digest(found.top), Timestamp::now());
+        let entry = entry.at_registry(&name.with_digest(found.top), Timestamp::now());
         // By digest alone where a digest was asked for: the tag may mean something else by now.
         let known_as = name.digest().map_or_else(|| name.clone(), |digest| name.with_digest(digest));
         self.update(|index| set_name(index, &entry, &known_as))?;
@@ -302,7 +319,7 @@ impl Inner {
         self.update(|index| {
             let entry = index.manifests.iter_mut().find(|other| other.name().as_ref() == Some(name));
             if let Some(entry) = entry {
-                *entry = entry.from_registry(&source, now);
+                *entry = entry.at_registry(&source, now);
             }
         })
     }

@@ -73,7 +73,7 @@ impl Store {
         let source = name.with_digest(digest);
         self.inner.update(|index| {
             for other in index.manifests.iter_mut().filter(|other| other.name().as_ref() == Some(name)) {
-                *other = other.from_registry(&source, Timestamp::now());
+                *other = other.at_registry(&source, Timestamp::now());
                 for (own, sent) in &packed {
                     other.note_packed(own, &sent.digest, sent.size);
                 }

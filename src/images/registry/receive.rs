@@ -32,7 +32,16 @@ pub(super) struct Receiving {
     /// Takes what comes from the network; dropped early, the layer fails.
     pub(super) feed: mpsc::Sender<Bytes>,
     /// How it ended.
-    pub(super) end: oneshot::Receiver<(Wanted, Result<(), (Partial, Error)>)>,
+    pub(super) end: oneshot::Receiver<Ended>,
+}
+
+/// A layer that has been received, or not.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) wanted: Wanted,
+    /// What came, where it is not all.
+    pub(super) rest: Option<Partial>,
+    pub(super) result: Result<(), Error>,
 }
 
 /// Starts a thread that receives a layer of which `partial` has the beginning.
@@ -40,26 +49,19 @@ pub(super) fn receive(wanted: Wanted, partial: Partial) -> Result<Receiving, Err
     let (feed, from) = mpsc::channel(WAITING);
     let (tell, end) = oneshot::channel();
     let thread = std::thread::Builder::new().name("layer".to_owned()).spawn(move || {
-        let result = match wanted.take_in(&partial, from) {
-            Ok(()) => partial.store(&wanted.inner.blobs).map_err(|error| (None, error)),
-            Err(error) => Err((Some(partial), error)),
+        let (rest, result) = match wanted.take_in(&partial, from) {
+            Ok(()) => (None, partial.store(&wanted.inner.blobs)),
+            Err(error) => (Some(partial), Err(error)),
         };
-        let result = result.or_else(|(partial, error)| match partial {
-            Some(partial) => Err((partial, error)),
-            None => match Partial::open(&wanted.inner.blobs, wanted.layer.digest, false) {
-                Ok(Some(partial)) => Err((partial, error)),
-                _ => Ok(()),
-            },
-        });
         // Nobody waits any more when the command was interrupted.
-        let _ = tell.send((wanted, result));
+        let _ = tell.send(Ended { wanted, rest, result });
     });
     thread.doing(|| "starting a thread".to_owned())?;
     Ok(Receiving { feed, end })
 }
 
 /// Unpacks a layer whose blob is in the store.
-pub(super) fn unpack_stored(wanted: Wanted) -> Result<oneshot::Receiver<(Wanted, Result<(), Error>)>, Error> {
+pub(super) fn unpack_stored(wanted: Wanted) -> Result<oneshot::Receiver<Result<(), Error>>, Error> {
     let (tell, end) = oneshot::channel();
     let thread = std::thread::Builder::new().name("layer".to_owned()).spawn(move || {
         let unpack = || {
@@ -68,8 +70,7 @@ pub(super) fn unpack_stored(wanted: Wanted) -> Result<oneshot::Receiver<(Wanted,
                 unpack_stream(&wanted.layer, blob, |_| Ok(()), aside, &wanted.below)
             })
         };
-        let result = unpack();
-        let _ = tell.send((wanted, result));
+        let _ = tell.send(unpack());
     });
     thread.doing(|| "starting a thread".to_owned())?;
     Ok(end)
