@@ -20,7 +20,7 @@ use crate::engine::control::{self, Reply, Request};
 use crate::engine::rootfs::Root;
 use crate::engine::state::{self, Container};
 use crate::engine::watch::{Brought, Change, Changes, Rule, Tree, Work, bring, initial, plan};
-use crate::images::{Digest, Store};
+use crate::images::Store;
 use crate::spec::Loaded;
 use crate::spec::model::Hook;
 
@@ -214,9 +214,7 @@ impl Doer<'_> {
         self.begin(service).await?;
         self.healthy(service).await?;
         if self.prune {
-            let records = state::all_records(&self.context.paths)?;
-            let in_use: Vec<Digest> = records.iter().filter_map(|record| record.image_id.parse().ok()).collect();
-            store.prune(false, &in_use)?;
+            store.collector(|| state::images_in_use(&self.context.paths))?.prune(false)?;
         }
         Ok(vec!["built".to_owned(), "serving again".to_owned()])
     }

@@ -32,6 +32,8 @@ impl Supervisor {
         let _permit = self.launches.acquire().await;
         let (desired, service) = (desired.clone(), service.clone());
         identity.id = new_id().map_err(|e| Failure::new(format!("no random number: {e}")))?;
+        // Until the container's record names the image, nothing else keeps it.
+        let lease = self.store.lease().map_err(|e| Failure::new(e.to_string()))?;
         let reference = image_reference(&desired.project, &identity.service, &service);
         let image = self.store.find(&reference).map_err(|e| Failure::new(e.to_string()))?.ok_or_else(|| {
             Failure::new(format!("image {reference} of service {} is not in the store", identity.service))
@@ -63,6 +65,7 @@ impl Supervisor {
             Ok(Container { record: Arc::new(record), state })
         })
         .await??;
+        drop(lease);
         let id = container.record.id.clone();
         self.insert(container);
         Ok(id)

@@ -12,7 +12,7 @@ use super::control::{self, Failure};
 use super::history::Entry;
 use super::intent::Desired;
 use super::record::Identity;
-use super::state::{Health, Status};
+use super::state::{self, Health, Status};
 use super::supervisor::Supervisor;
 use crate::planner::{Action, Goal, Plan, Reference, Schedule, Step, StepId};
 use crate::sys::process::signal_number;
@@ -176,7 +176,8 @@ impl Supervisor {
             }
             Action::RemoveImage { image, service } => {
                 let name = image.unwrap_or_else(|| format!("{}-{service}", self.project));
-                let removed = self.store.remove(&name, &crate::images::Removal::default());
+                let collector = self.store.collector(|| state::images_in_use(&self.paths));
+                let removed = collector.and_then(|collector| collector.remove(&name, false));
                 removed.map(drop).map_err(|e| Failure::new(e.to_string()))
             }
         }

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::paths::Paths;
+use crate::images::{self, Digest};
 use crate::runtime::launch::Process;
 use crate::spec::model::{Healthcheck, Service};
 use crate::sys::file::write_atomic;
@@ -285,6 +286,15 @@ pub fn projects(paths: &Paths) -> io::Result<Vec<String>> {
 /// Every container's record, of all projects.
 pub fn all_records(paths: &Paths) -> io::Result<Vec<Record>> {
     records(paths, |_| false)
+}
+
+/// The ids of the images that containers use.
+pub fn images_in_use(paths: &Paths) -> Result<Vec<Digest>, images::Error> {
+    let records = all_records(paths).map_err(|source| images::Error::Io {
+        what: format!("reading the containers in {}", paths.containers().display()),
+        source,
+    })?;
+    Ok(records.iter().filter_map(|record| record.image_id.parse().ok()).collect())
 }
 
 /// The records of all projects' containers, those left out whose id is known already.

@@ -55,15 +55,6 @@ pub struct Listed {
     pub size: u64,
 }
 
-/// How to remove.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Removal<'a> {
-    /// Ids of the images that containers use: their content stays.
-    pub in_use: &'a [Digest],
-    /// Untag even the last name of an image in use, and an image by its id although it has several names.
-    pub force: bool,
-}
-
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed {

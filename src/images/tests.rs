@@ -18,6 +18,11 @@ fn store() -> (TempDir, Store) {
     (directory, store)
 }
 
+/// Collects where no container is.
+fn collector(store: &Store) -> Collector<'_> {
+    store.collector(|| Ok(Vec::new())).unwrap()
+}
+
 fn member(name: &str, kind: Kind, mode: u32) -> Entry {
     let mtime = Time { seconds: 1_700_000_000, nanos: 0 };
     Entry { name: name.into(), kind, mode, uid: 0, gid: 0, mtime, xattrs: Vec::new(), size: 0, sparse: None }
@@ -213,25 +218,28 @@ fn names_move_and_content_goes_with_the_last() {
     assert_eq!(store.find("also").unwrap().unwrap().names, [reference("also")]);
     drop(store.rootfs(&first, None).unwrap());
 
-    let in_use = [first.id];
-    let how = Removal { in_use: &in_use, force: false };
-    assert!(matches!(store.remove("also", &how), Err(Error::InUse(_))));
-    let removed = store.remove("also", &Removal { force: true, ..how }).unwrap();
+    let used = store.collector(|| Ok(vec![first.id])).unwrap();
+    assert!(matches!(used.remove("also", false), Err(Error::InUse(_))));
+    let removed = used.remove("also", true).unwrap();
     assert_eq!((removed.untagged, removed.images), (vec![reference("also")], vec![]));
     assert!(store.find(&first.id.hex()).unwrap().is_some());
-    assert!(matches!(store.remove(&first.id.hex(), &Removal { force: true, ..how }), Err(Error::InUse(_))));
+    assert!(matches!(used.remove(&first.id.hex(), true), Err(Error::InUse(_))));
+    drop(used);
 
     let lease = store.lease().unwrap();
-    assert_eq!(store.remove(&first.id.short(), &Removal::default()).unwrap().freed, 0);
-    drop(lease);
-    assert!(store.prune(false, &[]).unwrap().freed > 0);
+    let shared = collector(&store);
+    assert_eq!(shared.remove(&first.id.short(), false).unwrap(), Removed::default());
+    assert!(shared.prune(true).unwrap().is_none() && store.find(&first.id.hex()).unwrap().is_some());
+    drop((lease, shared));
+    assert!(collector(&store).prune(false).unwrap().unwrap().freed > 0);
     assert_eq!(store.find(&first.id.hex()).unwrap(), None);
     assert_eq!(read(&store.rootfs(&second, None).unwrap().mount, "f").as_deref(), Some("2"));
-    let removed = store.remove("app", &Removal::default()).unwrap();
+    let alone = collector(&store);
+    let removed = alone.remove("app", false).unwrap();
     assert_eq!(removed.images, [second.id]);
     let blobs = fs::read_dir(directory.path().join("images/blobs/sha256")).unwrap().count();
     assert_eq!((blobs, store.list().unwrap().len()), (0, 0));
-    assert!(matches!(store.remove("app", &Removal::default()), Err(Error::NotFound(_))));
+    assert!(matches!(alone.remove("app", false), Err(Error::NotFound(_))));
 }
 
 #[test]
@@ -360,7 +368,7 @@ fn this_machine_is_an_image() {
     assert_eq!(rootfs.binds.len(), 1 + usize::from(Path::new("/usr/local").is_dir()));
 
     let name = reference("stack/host");
-    assert!(store.tag(&built, &name).is_err() && store.remove("stack/host", &Removal::default()).is_err());
+    assert!(store.tag(&built, &name).is_err() && collector(&store).remove("stack/host", false).is_err());
     assert!(store.put_image(&built.config, &built.layers, &[name]).is_err());
 }
 

@@ -9,7 +9,7 @@ use crate::cli::project::{Context, Target};
 use crate::cli::session::carry_out;
 use crate::engine::control::{self, Request};
 use crate::engine::state::{self, Container};
-use crate::images::{Digest, Removal, Store};
+use crate::images::Store;
 
 /// Stop and remove containers and networks.
 #[derive(Debug, Args)]
@@ -80,15 +80,14 @@ impl Down {
                 names.insert(record.image.clone());
             }
         }
-        let records = state::all_records(&context.paths)?;
-        let in_use: Vec<Digest> = records.iter().filter_map(|record| record.image_id.parse().ok()).collect();
+        let collector = store.collector(|| state::images_in_use(&context.paths))?;
         for name in names {
             let found = store.find(&name)?;
             if found.is_none_or(|image| image.names.is_empty()) {
                 continue;
             }
             // An image that another project's container uses stays, as with docker compose.
-            match store.remove(&name, &Removal { in_use: &in_use, force: false }) {
+            match collector.remove(&name, false) {
                 Ok(_) => {}
                 Err(error) => context.ui.warn(error)?,
             }

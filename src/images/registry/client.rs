@@ -112,9 +112,11 @@ impl<'a> Client<'a> {
         let mut patience = Patience::new();
         let mut renewed = false;
         loop {
+            // Another request may find out meanwhile.
+            let was_plain = self.is_plain();
             let response = match self.follow(ask).await {
                 Ok(response) => response,
-                Err(Lost::NotTls) if !self.is_plain() && self.net.settings.may_be_plain(&self.authority) => {
+                Err(Lost::NotTls) if !was_plain && self.net.settings.may_be_plain(&self.authority) => {
                     self.plain.set(true);
                     continue;
                 }

@@ -1,0 +1,53 @@
+//! `stack image rm` and `prune`.
+
+use std::io::Write as _;
+
+use super::size;
+use crate::cli::error::{Error, Outcome};
+use crate::cli::project::Context;
+use crate::cli::terminal;
+use crate::engine::state;
+use crate::images::{Removed, Store};
+
+pub(super) fn remove(context: &Context, store: &Store, images: &[String], force: bool) -> Outcome {
+    let collector = store.collector(|| state::images_in_use(&context.paths))?;
+    let mut code = 0;
+    for image in images {
+        match collector.remove(image, force) {
+            Ok(removed) => show(context, &removed)?,
+            Err(error) => code = Error::from(error).report(context.ui),
+        }
+    }
+    Ok(code)
+}
+
+pub(super) fn prune(context: &Context, store: &Store, all: bool, force: bool) -> Outcome {
+    let which = if all { "without at least one container" } else { "that have no name and no container" };
+    let question = format!("This removes all images {which}, and what interrupted pulls left.\nGo on?");
+    if !force && !terminal::agreed(&question)? {
+        return Err(Error::new("nothing was changed"));
+    }
+    let removed = collect(context, store, all)?;
+    show(context, &removed)?;
+    writeln!(context.ui.out(), "Total reclaimed space: {}", size(removed.freed))?;
+    Ok(0)
+}
+
+/// Removes images that no container uses, and content that nothing refers to.
+pub(crate) fn collect(context: &Context, store: &Store, all: bool) -> Result<Removed, Error> {
+    let removed = store.collector(|| state::images_in_use(&context.paths))?.prune(all)?;
+    removed.ok_or_else(|| {
+        Error::new("images are being pulled, built or started, so none are removed now").hint("run it again afterwards")
+    })
+}
+
+fn show(context: &Context, removed: &Removed) -> Result<(), Error> {
+    let mut out = context.ui.out();
+    for name in &removed.untagged {
+        writeln!(out, "Untagged: {}", name.familiar())?;
+    }
+    for id in &removed.images {
+        writeln!(out, "Deleted: {id}")?;
+    }
+    Ok(())
+}
