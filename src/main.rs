@@ -2,11 +2,22 @@
 
 use std::process::ExitCode;
 
+use stack::sys::fault;
+
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     match args.split_first() {
-        Some((first, rest)) if first == stack::runtime::shim::ARGUMENT => stack::runtime::shim::main(rest),
-        Some((first, rest)) if first == stack::engine::supervisor::ARGUMENT => stack::engine::supervisor::main(rest),
-        _ => stack::cli::main(),
+        Some((first, rest)) if first == stack::runtime::shim::ARGUMENT => {
+            fault::begin("shim");
+            stack::runtime::shim::main(rest)
+        }
+        Some((first, rest)) if first == stack::engine::supervisor::ARGUMENT => {
+            fault::begin("supervisor");
+            stack::engine::supervisor::main(rest)
+        }
+        _ => {
+            fault::begin("command");
+            stack::cli::main()
+        }
     }
 }

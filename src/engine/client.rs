@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::control::{Reply, Request};
 use super::paths::Paths;
+use crate::sys::fault;
 use crate::sys::frame::AsyncFrames;
 
 /// A connection that carries one request and its replies.
@@ -46,6 +47,14 @@ impl Client {
     /// next one is asked.
     pub async fn open(paths: &Paths, project: &str, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<Self> {
         let mut pause = Duration::from_millis(1);
+        if let (Ok(text), Some(running)) = (std::env::var(fault::VARIABLE), Self::connect(paths, project)?) {
+            // One that is started gets it with its environment.
+            match running.request(&Request::Fault { text }, &[]).await {
+                Ok(()) => drop(running.next().await?),
+                Err(e) if is_gone(&e) => {}
+                Err(e) => return Err(e),
+            }
+        }
         loop {
             let client = Self::connect_or_spawn(paths, project)?;
             match client.request(request, fds).await {
@@ -96,11 +105,10 @@ pub(crate) fn spawn_supervisor(paths: &Paths, project: &str, client: Option<Owne
         fs::OpenOptions::new().create(true).append(true).open(paths.project_run(project).join("supervisor.log"))?;
     let mut command = Command::new("/proc/self/exe");
     command.arg0("stack").args(supervisor_args(paths, project)).current_dir("/").env_clear().process_group(0);
-    for name in ["STACK_FAULT", "RUST_BACKTRACE"] {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
+    if let Some(value) = std::env::var_os("RUST_BACKTRACE") {
+        command.env("RUST_BACKTRACE", value);
     }
+    fault::hand_down(&mut command);
     command.stdin(client.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::null()).stderr(log.into_file());
     command.spawn().map(drop)
 }

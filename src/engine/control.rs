@@ -13,6 +13,11 @@ use crate::spec::model::Project;
 /// What a command asks for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Request {
+    /// Set the fault of the crash tests: see [`crate::sys::fault`].
+    Fault {
+        /// As in the environment.
+        text: String,
+    },
     /// Make what runs match the project.
     Up(Box<Up>),
     /// What another request that changes the stack would do; answered by [`Reply::Plan`].

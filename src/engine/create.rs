@@ -66,9 +66,12 @@ impl Supervisor {
         })
         .await??;
         drop(lease);
-        let id = container.record.id.clone();
+        let record = container.record.clone();
         self.insert(container);
-        Ok(id)
+        if !record.oneoff {
+            self.inherited(&record)?;
+        }
+        Ok(record.id.clone())
     }
 
     fn surroundings(
@@ -80,7 +83,9 @@ impl Supervisor {
         replaces: Option<Replaced>,
         neighbours: &[Container],
     ) -> Result<Surroundings, Failure> {
-        let inherited = replaces.map(|replaced| replaced.volumes).unwrap_or_default();
+        let mut inherited =
+            if identity.oneoff { BTreeMap::new() } else { self.estate(&identity.service, identity.number) };
+        inherited.extend(replaces.map(|replaced| replaced.volumes).unwrap_or_default());
         let mut mounts = record::mounts(desired, service, image, |target| match inherited.get(target) {
             Some(volume) => Ok(volume.clone()),
             None => new_id().map_err(|e| Failure::new(format!("no random number: {e}"))),
@@ -134,7 +139,8 @@ impl Supervisor {
                 neighbours.iter().find(|c| c.record.id == id).map(|c| c.record.mounts.clone()).unwrap_or_default();
             for mount in theirs {
                 if !mounts.iter().any(|own| own.target == mount.target) {
-                    mounts.push(MountRecord { read_only: mount.read_only || read_only, ..mount });
+                    // What is another's goes with the other.
+                    mounts.push(MountRecord { read_only: mount.read_only || read_only, anonymous: false, ..mount });
                 }
             }
         }
@@ -174,6 +180,8 @@ fn fill_volume(
             driver_opts: BTreeMap::new(),
             hash: String::new(),
             created: Timestamp::now(),
+            made_for: record.id.clone(),
+            heir: None,
         };
         volumes::ensure(paths, &volume).map_err(|e| failed(&e))?;
     }

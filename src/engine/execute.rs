@@ -14,7 +14,8 @@ use super::intent::Desired;
 use super::record::Identity;
 use super::state::{self, Health, Status};
 use super::supervisor::Supervisor;
-use crate::planner::{Action, Goal, Plan, Reference, Schedule, Step, StepId};
+use crate::planner::{self, Action, Anonymous, Goal, Plan, Reference, Schedule, Step, StepId};
+use crate::sys::fault;
 use crate::sys::process::signal_number;
 
 /// How long a service without a health check must have run to count as ready.
@@ -46,14 +47,13 @@ impl Supervisor {
         let mut interrupted = false;
         loop {
             for id in schedule.take_ready() {
-                super::fault::point();
                 self.history.add(&Entry::Start { time: Timestamp::now(), step: id.index() });
                 let (this, desired, step) = (self.clone(), desired.clone(), plan.step(id).clone());
                 let is_wait = matches!(step.action, Action::WaitFor { .. });
                 if matches!(step.action, Action::StopContainer { .. }) {
                     stops.insert(id);
                 }
-                let handle = running.spawn_local(async move { (id, this.act(&desired, step).await) });
+                let handle = running.spawn_local(async move { (id, this.take_step(&desired, step).await) });
                 steps.insert(handle.id(), id);
                 if is_wait {
                     waits.insert(id, handle);
@@ -104,12 +104,22 @@ impl Supervisor {
         merge(failures)
     }
 
+    /// Takes a step, between two fault points.
+    async fn take_step(self: &Rc<Self>, desired: &Arc<Desired>, step: Step) -> Result<(), Failure> {
+        let text = planner::line(&self.project, &step).text;
+        let pass =
+            |when: &str| fault::point(|| format!("{when} {text}")).map_err(|e| Failure::new(format!("{text}: {e}")));
+        pass("before")?;
+        self.act(desired, step).await?;
+        pass("after")
+    }
+
     async fn act(self: &Rc<Self>, desired: &Arc<Desired>, step: Step) -> Result<(), Failure> {
         match step.action {
             Action::CreateNetwork { key, .. } | Action::RepairNetwork { key, .. } => {
                 let wanted = desired.project.networks.get(&key).cloned();
                 let mut wanted = wanted.ok_or_else(|| Failure::new(format!("network {key} is not in the file")))?;
-                wanted.name = crate::planner::network_name(&desired.project, &key);
+                wanted.name = planner::network_name(&desired.project, &key);
                 self.create_network(key, wanted).await
             }
             Action::RemoveNetwork { name } => self.remove_network(name).await,
@@ -149,8 +159,12 @@ impl Supervisor {
             Action::StopContainer { container, timeout } => {
                 self.stop_container(&self.id_of(&container)?, timeout).await
             }
-            Action::RemoveContainer { container, volumes } => {
-                self.remove_container(&self.id_of(&container)?, volumes).await
+            Action::RemoveContainer { container, anonymous } => {
+                let id = self.id_of(&container)?;
+                if let (Anonymous::Bequeath, Ok(container)) = (anonymous, self.container(&id)) {
+                    self.bequeath(&container.record)?;
+                }
+                self.remove_container(&id, anonymous == Anonymous::Remove).await
             }
             Action::KillContainer { container, signal } => {
                 let number = signal_number(&signal)

@@ -7,7 +7,7 @@
 //! * [`supervisor`] is the process that decides: it answers commands (`serve`), looks, plans and executes (`intent`, `observe`,
 //!   `reconcile`, `execute`), makes, starts and stops containers (`record`,
 //!   `create`, `bundle`, `start`, `endpoints`, `ports`, `stop`, `exec`), watches
-//!   them (`health`, `restart`), opens their root file systems ([`rootfs`]) and takes over after a crash (`recover`).
+//!   them (`health`, `restart`), opens their root file systems ([`rootfs`]) and takes over after a crash (`recover`, `estate`).
 //! * [`watch`] is what dev mode is made of.
 
 mod bundle;
@@ -18,9 +18,9 @@ mod deaf;
 mod departures;
 pub mod docker;
 mod endpoints;
+mod estate;
 mod exec;
 mod execute;
-mod fault;
 mod healing;
 mod health;
 pub mod history;

@@ -101,7 +101,11 @@ impl Supervisor {
         let _turn = self.turn.lock.lock().await;
         let (desired, options) = self.down_intent(down)?;
         self.carry("down", desired, &options).await?;
-        if self.containers().is_empty() { self.forget_desired() } else { Ok(()) }
+        if !self.containers().is_empty() {
+            return Ok(());
+        }
+        self.drop_estates()?;
+        self.forget_desired()
     }
 
     /// Stops, restarts, signals, removes, freezes or thaws what exists.

@@ -1,13 +1,14 @@
 //! Taking over: from a supervisor that was killed, by the files and the shim; from a shim that was killed, by the
 //! files and the processes themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
 use fs_err as fs;
+use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::bundle::stdio;
@@ -15,18 +16,24 @@ use super::control::Failure;
 use super::endpoints::dns_key;
 use super::ports::ports_key;
 use super::restart;
-use super::state::{self, Container, Status};
+use super::state::{self, Container, RunState, Status, read_json};
 use super::supervisor::{Supervisor, blocking, tracing_line};
+use super::volumes;
 use crate::net::DnsSockets;
 use crate::runtime::launch::Seccomp;
 use crate::runtime::shim::{Adopt, Client, Entry, State};
 use crate::sys::process;
+
+/// Stands for an exit code that nobody saw.
+const UNKNOWN: i32 = -1;
 
 impl Supervisor {
     /// Takes over what an earlier supervisor left.
     pub(crate) async fn recover(self: &Rc<Self>) -> io::Result<()> {
         reap_orphans()?;
         self.sweep()?;
+        volumes::sweep(&self.paths, &self.project)?;
+        self.find_estates()?;
         for container in state::read_containers(&self.paths, &self.project)? {
             self.insert(container);
         }
@@ -88,22 +95,52 @@ impl Supervisor {
                 Some(State::Exited { status, at }) => self.clone().on_exit(&id, status.code, status.oom, at),
                 Some(State::Parked) => {
                     let _ = self.change(&id, |state| state.status = Status::Created);
-                    self.release(&container).await;
+                    self.let_go(&container).await;
                 }
-                None => {
-                    if let Err(e) = self.adopt(&container).await {
+                None => match self.adopt(&container).await {
+                    Ok(()) => self.resume(&container).await,
+                    Err(e) => {
                         tracing_line(&format!("container {}: {}", container.record.name, e.message));
+                        if process::start_time(container.state.pid).ok() == Some(container.state.start_time) {
+                            self.resume(&container).await;
+                        } else {
+                            self.hold_network(&id);
+                            self.clone().on_exit(&id, UNKNOWN, false, Timestamp::now());
+                        }
                     }
-                    self.resume(&container).await;
-                }
+                },
             }
         }
-        if let Some(shim) = self.present_shim() {
-            for id in entries.keys().filter(|id| self.look(id, |_| ()).is_none()) {
-                let _ = shim.forget(id).await;
+        self.drop_kept().await;
+        // What the shim has besides was about to start, or had ended, when the last supervisor did.
+        for id in entries.into_keys() {
+            match (self.container(&id), self.present_shim()) {
+                (Ok(container), _) => self.let_go(&container).await,
+                (Err(_), Some(shim)) => drop(shim.forget(&id).await),
+                (Err(_), None) => {}
             }
         }
         self.publish_names();
+    }
+
+    /// Lets go of what the shim keeps for containers that don't run: the last supervisor may have died before it could.
+    async fn drop_kept(&self) {
+        let Some(shim) = self.present_shim() else { return };
+        let alive: BTreeSet<String> = self.alive().iter().map(|container| container.record.id.clone()).collect();
+        for container in self.containers() {
+            let id = &container.record.id;
+            for key in [dns_key(id), ports_key(id)] {
+                if !alive.contains(id) {
+                    let _ = shim.discard(&key).await;
+                }
+            }
+        }
+    }
+
+    /// Takes apart what was made for a run that didn't come, or is over.
+    async fn let_go(self: &Rc<Self>, container: &Container) {
+        self.hold_network(&container.record.id);
+        self.release(container).await;
     }
 
     /// Goes on with a running container: its names, its ports, its health.
@@ -164,13 +201,20 @@ impl Supervisor {
         adopted.map_err(|e| Failure::new(e.to_string()))
     }
 
-    /// Removes containers that were only half-made: a run state without a record.
+    /// Removes what is left of containers that were half-made or half-removed: a run state without a record.
     fn sweep(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.paths.run_states(&self.project))? {
             let path = entry?.path();
             let Some(id) = path.file_stem().and_then(|stem| stem.to_str()) else { continue };
             if self.paths.container(id).join("config.json").exists() {
                 continue;
+            }
+            let removed = read_json::<RunState>(&path)?.is_some_and(|state| state.status == Status::Dead);
+            let mut made = volumes::list(&self.paths)?;
+            // A removal decided about its volumes first.
+            made.retain(|volume| !removed && volume.made_for == id && volume.heir.is_none());
+            for volume in made {
+                volumes::remove(&self.paths, &volume.name)?;
             }
             for folder in [self.paths.container(id), self.paths.file_objects(&self.project, id)] {
                 remove_if_there(&folder)?;

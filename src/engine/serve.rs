@@ -68,6 +68,14 @@ impl Supervisor {
 
     async fn dispatch(self: &Rc<Self>, request: Request) -> Result<(), Failure> {
         match request {
+            Request::Fault { text } => {
+                let shim = self.present_shim();
+                crate::sys::fault::arm(&text, shim.is_some());
+                match shim {
+                    Some(shim) => shim.arm(&text).await.map_err(|e| Failure::new(e.to_string())),
+                    None => Ok(()),
+                }
+            }
             Request::Up(up) => self.up(*up).await,
             Request::Down(down) => self.down(&down).await,
             Request::Start { services, wait, wait_timeout } => self.start_services(&services, wait, wait_timeout).await,

@@ -348,7 +348,8 @@ fn read_container(paths: &Paths, project: &str, id: &str, boot: &str) -> io::Res
     let Some(record) = find_record(paths, id)? else { return Ok(None) };
     let mut state: RunState = read_json(&paths.run_state(project, id))?.unwrap_or_default();
     if state.boot_id != boot {
-        state = RunState { status: Status::Exited, pid: 0, health: Health::None, ports: Vec::new(), ..state };
+        let status = if state.status == Status::Dead { Status::Dead } else { Status::Exited };
+        state = RunState { status, pid: 0, health: Health::None, ports: Vec::new(), ..state };
     }
     Ok(Some(Container { record: Arc::new(record), state }))
 }

@@ -145,6 +145,8 @@ impl Supervisor {
             return Err(Failure::new(format!("container {} runs; stop it first", container.record.name)));
         }
         self.tell(&container, Action::Removing);
+        // One whose removal is cut off can only be removed: parts of it are gone.
+        self.change(id, |state| state.status = Status::Dead)?;
         self.release(&container).await;
         let record = &container.record;
         for endpoint in &record.endpoints {

@@ -22,6 +22,7 @@ use tokio::sync::{Mutex, RwLock, Semaphore, broadcast, watch};
 use super::client::{short_path, supervisor_args};
 use super::control::{Action, Event, Failure, Kind};
 use super::departures::Departures;
+use super::estate::Estate;
 use super::exec::ExecEnd;
 use super::history::{Entry, History};
 use super::paths::Paths;
@@ -61,6 +62,8 @@ pub(crate) struct Supervisor {
     pub(crate) roots: RefCell<BTreeMap<String, OwnedFd>>,
     /// Root file systems of containers that were removed.
     pub(crate) spent: RefCell<Vec<OwnedFd>>,
+    /// Anonymous volumes that wait for a container, by its place in the project.
+    pub(crate) estates: RefCell<BTreeMap<String, Estate>>,
     pub(crate) exec_ends: RefCell<BTreeMap<String, ExecEnd>>,
     shim: RefCell<Option<Rc<shim::Client>>>,
     containers: RefCell<BTreeMap<String, Container>>,
@@ -163,6 +166,7 @@ impl Supervisor {
             keepsakes: RefCell::default(),
             roots: RefCell::default(),
             spent: RefCell::default(),
+            estates: RefCell::default(),
             exec_ends: RefCell::default(),
             shim: RefCell::default(),
             containers: RefCell::default(),

@@ -37,6 +37,12 @@ pub struct Volume {
     pub hash: String,
     /// Time of creation.
     pub created: Timestamp,
+    /// Container that an anonymous volume was made for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub made_for: String,
+    /// While its container is gone and the one in its place isn't there yet: that place, and where to mount it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heir: Option<(String, String)>,
 }
 
 /// The description of a project's volume.
@@ -54,6 +60,8 @@ pub fn described(project: &Project, key: &str, wanted: &spec::model::Volume) -> 
         driver_opts: wanted.driver_opts.clone(),
         hash: planner::volume_hash(wanted),
         created: Timestamp::now(),
+        made_for: String::new(),
+        heir: None,
     }
 }
 
@@ -68,6 +76,8 @@ pub fn unowned(name: &str) -> Volume {
         driver_opts: BTreeMap::new(),
         hash: planner::volume_hash(&spec::model::Volume::default()),
         created: Timestamp::now(),
+        made_for: String::new(),
+        heir: None,
     }
 }
 
@@ -91,11 +101,45 @@ pub(crate) fn check_sources(name: &str, service: &Service) -> Result<(), Failure
 /// Makes a volume unless it is there.
 pub fn ensure(paths: &Paths, volume: &Volume) -> io::Result<()> {
     let folder = paths.volume(&volume.name);
-    if folder.join("meta.json").exists() && folder.join("_data").is_dir() {
-        return Ok(());
+    if folder.is_dir() {
+        fs::create_dir_all(folder.join("_data"))?;
+        return if folder.join("meta.json").exists() { Ok(()) } else { write(paths, volume) };
     }
-    fs::create_dir_all(folder.join("_data"))?;
-    write_atomic(&folder.join("meta.json"), &serde_json::to_vec(&Volume { version: VERSION, ..volume.clone() })?, true)
+    // It appears whole or not at all.
+    let part = paths.volumes().join(part_name(&volume.project, &volume.name));
+    fs::create_dir_all(part.join("_data"))?;
+    write_atomic(&part.join("meta.json"), &serde_json::to_vec(volume)?, true)?;
+    fs::rename(part, folder)
+}
+
+/// The folder of a project's volume that isn't whole yet.
+fn part_name(project: &str, name: &str) -> String {
+    format!(".{project}.{name}")
+}
+
+/// Removes the volumes of a project that a crash kept from becoming whole.
+pub(crate) fn sweep(paths: &Paths, project: &str) -> io::Result<()> {
+    for entry in entries(paths)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(&part_name(project, "")) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn entries(paths: &Paths) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
+    let found = match fs::read_dir(paths.volumes()) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        other => Some(other?),
+    };
+    Ok(found.into_iter().flatten())
+}
+
+/// Writes a volume's description.
+pub(crate) fn write(paths: &Paths, volume: &Volume) -> io::Result<()> {
+    let text = serde_json::to_vec(&Volume { version: VERSION, ..volume.clone() })?;
+    write_atomic(&paths.volume(&volume.name).join("meta.json"), &text, true)
 }
 
 /// A volume by name.
@@ -105,13 +149,12 @@ pub fn find(paths: &Paths, name: &str) -> io::Result<Option<Volume>> {
 
 /// All volumes, by name.
 pub fn list(paths: &Paths) -> io::Result<Vec<Volume>> {
-    let entries = match fs::read_dir(paths.volumes()) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
-    };
     let mut volumes = Vec::new();
-    for entry in entries {
-        volumes.extend(find(paths, &entry?.file_name().to_string_lossy())?);
+    for entry in entries(paths)? {
+        let name = entry?.file_name();
+        if !name.to_string_lossy().starts_with('.') {
+            volumes.extend(find(paths, &name.to_string_lossy())?);
+        }
     }
     volumes.sort_by(|a: &Volume, b| a.name.cmp(&b.name));
     Ok(volumes)

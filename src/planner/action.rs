@@ -19,6 +19,18 @@ pub struct Reference {
     pub id: Option<String>,
 }
 
+/// What becomes of the anonymous volumes of a container that is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Anonymous {
+    /// They go with it.
+    Remove,
+    /// They stay, and nothing mounts them any more.
+    Leave,
+    /// The container that takes its place gets them.
+    Bequeath,
+}
+
 /// The container that a new one takes the place of. It is gone by then.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Replaced {
@@ -90,8 +102,8 @@ pub enum Action {
     RemoveContainer {
         /// Which.
         container: Reference,
-        /// With its anonymous volumes.
-        volumes: bool,
+        /// What becomes of its anonymous volumes.
+        anonymous: Anonymous,
     },
     /// Send a signal to a container.
     KillContainer {

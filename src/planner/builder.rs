@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::action::{Action, Cause, Reference, Replaced, Step};
+use super::action::{Action, Anonymous, Cause, Reference, Replaced, Step};
 use super::observed::{ContainerView, Observed};
 use super::options::PlanOptions;
 use super::plan::{Plan, StepId};
@@ -83,9 +83,9 @@ impl<'a> Builder<'a> {
     }
 
     /// Adds the removal of a container, stopping it first where it runs.
-    pub(super) fn remove(&mut self, container: &ContainerView, volumes: bool, cause: &Cause) -> StepId {
+    pub(super) fn remove(&mut self, container: &ContainerView, anonymous: Anonymous, cause: &Cause) -> StepId {
         let stop = self.stop(container, cause);
-        let action = Action::RemoveContainer { container: reference(container), volumes };
+        let action = Action::RemoveContainer { container: reference(container), anonymous };
         let id = self.step(action, cause.clone());
         self.of(&container.service).removes.push(id);
         self.removes_by_id.insert(container.id.clone(), id);

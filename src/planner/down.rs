@@ -29,7 +29,7 @@ pub(super) fn plan(project: &Project, observed: &Observed, options: &PlanOptions
         let known = project.services.contains_key(&container.service) && !container.oneoff;
         let cause = if known { Cause::Requested } else { Cause::Orphan };
         // Nothing could mount an anonymous volume again once its container is gone.
-        builder.remove(container, true, &cause);
+        builder.remove(container, super::Anonymous::Remove, &cause);
     }
     builder.order_stops();
     if all {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::action::{Action, Cause, Goal, Reference, Replaced};
+use super::action::{Action, Anonymous, Cause, Goal, Reference, Replaced};
 use super::builder::{Builder, join, reference};
 use super::decide::{network_keys, volume_mounts};
 use super::diff::between;
@@ -103,7 +103,7 @@ impl<'a, 'd> Layout<'a, 'd> {
         let decision = &decided.decisions[name];
         let renew = decided.asked.renew_anonymous_volumes;
         for (container, cause) in &decision.surplus {
-            self.builder.remove(container, false, cause);
+            self.builder.remove(container, Anonymous::Leave, cause);
         }
         let mut all = Vec::new();
         for container in &decision.keep {
@@ -120,7 +120,8 @@ impl<'a, 'd> Layout<'a, 'd> {
             }
         }
         for (container, cause) in &decision.recreate {
-            let removal = self.builder.remove(container, renew, cause);
+            let fate = if renew { Anonymous::Remove } else { Anonymous::Bequeath };
+            let removal = self.builder.remove(container, fate, cause);
             let anonymous = container.volumes.iter().filter(|(_, volume)| volume.anonymous && !renew);
             let volumes = anonymous.map(|(target, volume)| (target.clone(), volume.name.clone())).collect();
             let replaced = Replaced { id: container.id.clone(), volumes };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::action::{Action, Cause, Goal, Reference};
+use super::action::{Action, Anonymous, Cause, Goal, Reference};
 use super::builder::{Builder, join, reference};
 use super::fates::is_orphan;
 use super::graph;
@@ -29,7 +29,8 @@ pub(super) fn plan(project: &Project, observed: &Observed, options: &PlanOptions
         Verb::Remove { stop, volumes } => {
             for container in targets(&builder, &options.services) {
                 if *stop || !container.state.is_active() {
-                    builder.remove(container, *volumes, &Cause::Requested);
+                    let fate = if *volumes { Anonymous::Remove } else { Anonymous::Leave };
+                    builder.remove(container, fate, &Cause::Requested);
                 }
             }
         }

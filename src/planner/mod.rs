@@ -34,7 +34,7 @@ mod properties;
 #[cfg(test)]
 mod samples;
 
-pub use action::{Action, Cause, Goal, Reference, Replaced, Step};
+pub use action::{Action, Anonymous, Cause, Goal, Reference, Replaced, Step};
 pub use diff::Change;
 pub use hash::{network_definition, network_hash, volume_definition, volume_hash};
 pub use names::{container_name, network_name, volume_name};

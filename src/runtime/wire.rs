@@ -18,6 +18,10 @@ pub(crate) struct Numbered<T> {
 /// What a supervisor asks.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
+    /// Set the fault of the crash tests.
+    Arm {
+        text: String,
+    },
     Create(Box<Launch>),
     Start {
         id: String,

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fs_err as fs;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
+use super::fault;
+
 /// Replaces `path` by `bytes`: a reader sees the old content or the new, never a part.
 ///
 /// With `durable`, content and name reach the disk before this returns; without, a power cut may bring back the old.
@@ -17,12 +19,17 @@ pub fn write_atomic(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> 
     temporary.push(format!(".{}.{}.tmp", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed)));
     let temporary = PathBuf::from(temporary);
     let written = (|| {
+        let pass = |when: &str| fault::point(|| format!("{when} {}", path.display()));
+        pass("before writing")?;
         let mut file = fs::File::create(&temporary)?;
         file.write_all(bytes)?;
         if durable {
             file.sync_all()?;
         }
+        drop(file);
+        pass("before renaming")?;
         fs::rename(&temporary, path)?;
+        pass("after renaming")?;
         match (durable, path.parent()) {
             (true, Some(parent)) => fs::File::open(parent)?.sync_all(),
             _ => Ok(()),

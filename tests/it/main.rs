@@ -23,6 +23,7 @@ mod copy;
 mod crash;
 mod depends;
 mod errors;
+mod faults;
 mod guestbook;
 mod images;
 mod isolation;

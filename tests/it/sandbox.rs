@@ -213,6 +213,11 @@ impl Sandbox {
         });
     }
 
+    /// What is there that wasn't when the test began; while a stack runs, most of it belongs there.
+    pub(crate) fn left(&self) -> Vec<String> {
+        self.leaks.compare(self.folder.path(), &self.project)
+    }
+
     fn take_down(&self) {
         for name in self.stack("ls -a -q").out.lines() {
             let _ = self.stack(&format!("-p {name} down -v --remove-orphans -t 0"));
@@ -233,7 +238,7 @@ impl Drop for Sandbox {
             self.report();
         }
         self.take_down();
-        let left = self.leaks.compare(self.folder.path(), &self.project);
+        let left = self.left();
         for (pid, _) in leaks::processes(self.folder.path(), &self.project) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }

@@ -29,22 +29,6 @@ fn a_hundred_times_up_and_down() {
     println!("100 times up and down took {:.1} s", begin.elapsed().as_secs_f64());
 }
 
-/// The supervisor dies before each step of `up` in turn; the next `up` finishes the work, and `down` takes it all away.
-#[test]
-#[ignore = "long: `make soak`"]
-fn a_kill_before_any_step_is_healed() {
-    let sandbox = Sandbox::with(THREE);
-    for step in 1..=10 {
-        // The command loses its supervisor and fails, unless there are fewer steps than that.
-        sandbox.stack_env(&[("STACK_FAULT", &format!("kill@{step}"))], "up -d");
-        sandbox.stack("up -d").ok();
-        assert_eq!(sandbox.ps().iter().filter(|service| service["State"] == "running").count(), 3, "step {step}");
-        // Where `up` had fewer steps, the same supervisor dies on the way down.
-        sandbox.stack("down -v");
-        sandbox.stack("down -v").ok();
-    }
-}
-
 #[test]
 #[ignore = "long: `make soak`"]
 fn fifty_deaths_of_supervisor_and_shim_in_turn() {

@@ -18,7 +18,7 @@ use crate::runtime::error::Error;
 use crate::runtime::launch::{Launch, Process};
 use crate::runtime::wire::{Message, Numbered, Reply, Request};
 use crate::sys::frame::AsyncFrames;
-use crate::sys::{exe, process};
+use crate::sys::{exe, fault, process};
 
 type Answer = (Reply, Vec<OwnedFd>);
 /// Requests on their way; `None` once the connection is gone.
@@ -50,8 +50,7 @@ impl Client {
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         let mut command = Command::new(exe::path_of(&sealed));
         command.arg0("stack").arg(super::ARGUMENT).arg(&options.run_dir).args(&options.restart_argv).current_dir("/");
-        // A fault point concerns one supervisor, not those that the shim starts after it.
-        command.env_remove("STACK_FAULT");
+        fault::hand_down(&mut command);
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(failed)?;
         Self::over(ours, Some(child))
@@ -88,6 +87,11 @@ impl Client {
             }
             _ => Err(unexpected()),
         }
+    }
+
+    /// Sets the fault of the crash tests: see [`crate::sys::fault`].
+    pub async fn arm(&self, text: &str) -> Result<(), Error> {
+        self.do_it(&Request::Arm { text: text.to_owned() }, &[]).await
     }
 
     /// Lets a parked container run; returns after its exec succeeded. On an error nothing of it is left.

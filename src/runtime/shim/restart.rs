@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use fs_err as fs;
 
+use crate::sys::fault;
+
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// A supervisor that lived this long wasn't broken.
@@ -62,6 +64,8 @@ impl Restart {
         let errors = log.map_or_else(|_| Stdio::null(), |log| Stdio::from(log.into_file()));
         let mut command = Command::new("/proc/self/exe");
         std::os::unix::process::CommandExt::arg0(&mut command, "stack");
+        // A fault point concerns one supervisor, not its successors.
+        command.env_remove(fault::VARIABLE);
         // Its end is reaped like that of any child.
         let _ = command.args(&self.argv).stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn();
         self.failures += 1;

@@ -21,6 +21,7 @@ use crate::runtime::error::LaunchError;
 use crate::runtime::seccomp::Filters;
 use crate::runtime::wire::{Message, Numbered, Reply, Request};
 use crate::sys;
+use crate::sys::fault;
 use crate::sys::frame::{self, Incoming};
 use crate::sys::seccomp::Listener;
 
@@ -264,7 +265,11 @@ impl Shim {
                 Err(_) => return self.hang_up(token),
             };
             match serde_json::from_slice::<Numbered<Request>>(&frame.bytes) {
-                Ok(Numbered { number, body }) => self.serve(Asker { connection: token, number }, body, frame.fds),
+                Ok(Numbered { number, body }) => {
+                    let _ = fault::point(|| format!("before request {number}"));
+                    self.serve(Asker { connection: token, number }, body, frame.fds);
+                    let _ = fault::point(|| format!("after request {number}"));
+                }
                 Err(_) => return self.hang_up(token),
             }
         }
@@ -284,6 +289,10 @@ impl Shim {
 
     fn serve(&mut self, asker: Asker, request: Request, fds: Vec<OwnedFd>) {
         match request {
+            Request::Arm { text } => {
+                fault::arm(&text, true);
+                self.reply(asker, Reply::Done, &[]);
+            }
             Request::Create(launch) => self.create(asker, &launch, fds),
             Request::Start { id } => self.start(asker, &id),
             Request::Exec { id, process } => self.exec(asker, &id, &process, fds),
