@@ -75,6 +75,8 @@ fn assert_converged(sandbox: &Sandbox, value: &str, place: &str) {
     let ran = run(sandbox, value, Some("off"), "up -d");
     assert_eq!(ran.code, 0, "{place}: the next {ran}");
     sandbox.until_state("seed", "exited");
+    // A terminal dies with its shim, and its restart waits a moment.
+    sandbox.until_state("terminal", "running");
     let plan = run(sandbox, value, None, "plan --detailed-exitcode");
     assert_eq!(plan.code, 0, "{place}: {plan}");
     let rows = sandbox.ps();
