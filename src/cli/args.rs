@@ -162,6 +162,8 @@ pub(crate) enum Verb {
     /// Print the stack file as it is understood, merged and filled in
     #[command(alias = "convert")]
     Config(verb::config::Config),
+    /// Print the limits of stack files
+    Limits(verb::limits::Limits),
     /// List the stack's volumes
     Volumes(verb::resources::Volumes),
     /// Work with volumes of all stacks

@@ -112,6 +112,7 @@ fn carry_out(verb: Verb, context: &Context) -> Outcome {
         Verb::Images(verb) => verb.run(context),
         Verb::Port(verb) => verb.run(context),
         Verb::Config(verb) => verb.run(context),
+        Verb::Limits(verb) => verb.run(context),
         Verb::Image(verb) => block_on(verb.run(context)),
         Verb::Completion(verb) => verb.run(context),
         Verb::Version(verb) => verb.run(context),

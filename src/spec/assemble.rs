@@ -11,8 +11,9 @@ use super::interpolate;
 use super::limits;
 use super::merge;
 use super::node::{Map, Node, Trail, Value};
+use super::origin::Layer;
 use super::schema;
-use super::session::Session;
+use super::session::{Budget, Session};
 use super::source::Span;
 use super::yaml;
 
@@ -51,6 +52,10 @@ impl<'s, 'a> Assembler<'s, 'a> {
     pub(crate) fn parse(&mut self, path: &Path, from: Option<Span>) -> Option<Parsed> {
         let (file, text) = self.session.read(path, limits::FILE_BYTES, "stack file", from)?;
         let documents = yaml::parse(self.session, file, &text)?;
+        let size = documents.iter().map(Node::size).sum();
+        if !self.session.spend(Budget::Nodes, size, Span { file, line: 1, column: 1, width: 1 }) {
+            return None;
+        }
         let documents: Vec<Node> = documents.into_iter().filter(|document| !document.is_null()).collect();
         if documents.is_empty() {
             let message = format!("stack file {} is empty", path.display());
@@ -95,6 +100,7 @@ impl<'s, 'a> Assembler<'s, 'a> {
             self.session.error_hint(Kind::Shape, document.span, message, "it begins with a key such as `services:`");
             return None;
         }
+        let raw = self.session.options.explain.then(|| document.clone());
         if !self.session.options.no_interpolate {
             interpolate_tree(self.session, &mut document, &scope.environment);
         }
@@ -104,6 +110,9 @@ impl<'s, 'a> Assembler<'s, 'a> {
             let message = "`version` is obsolete and ignored";
             let diagnostic = self.session.warning_at(Kind::Value, version.key, message).hint("remove it");
             self.session.report(diagnostic);
+        }
+        if let Some(raw) = raw {
+            self.session.layers.push(Layer { raw, tree: tree.clone() });
         }
         Some(tree)
     }
@@ -115,7 +124,8 @@ pub(crate) fn interpolate_tree(session: &mut Session<'_>, node: &mut Node, envir
         Value::Str(text) if text.contains('$') => {
             let mut unset = BTreeSet::new();
             match interpolate::substitute(text, &|name| environment.get(name).cloned(), &mut unset) {
-                Ok(value) => *text = value,
+                Ok(value) if session.spend(Budget::Interpolated, value.len(), node.span) => *text = value,
+                Ok(_) => text.clear(),
                 Err(error) => {
                     let span = session.sources.narrow(node.span, &error.needle());
                     let kind = if matches!(error, interpolate::InterpolateError::Limit(_)) {
@@ -135,7 +145,7 @@ pub(crate) fn interpolate_tree(session: &mut Session<'_>, node: &mut Node, envir
             for name in unset {
                 let span = session.sources.narrow(node.span, &format!("{{{name}"));
                 let message = format!("the variable {name} is not set; a blank string is used");
-                let hint = format!("set it, or give a default: `${{{name}:-value}}`");
+                let hint = session.unset_hint(&name);
                 let warning = session.warning_at(Kind::Interpolation, span, message).hint(hint);
                 session.report(warning);
             }

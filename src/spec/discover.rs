@@ -9,6 +9,7 @@ use super::environment;
 use super::limits;
 use super::load::{LoadRequest, Options};
 use super::loader::Loader;
+use super::origin::Set;
 use super::session::{Session, clean};
 
 /// Names looked for in each directory, strongest first, with the override files that belong to them.
@@ -57,7 +58,9 @@ pub fn discover(flags: &ProjectFlags, loader: &dyn Loader) -> Result<LoadRequest
         session: Session::new(loader, flags.options, None),
         environment: flags.environment.clone(),
         env_files: Vec::new(),
+        set: BTreeMap::new(),
     };
+    search.session.sudo = flags.environment.contains_key("SUDO_UID");
     let request = search.request();
     let warnings = search.session.finish()?;
     let mut request = request.unwrap_or_default();
@@ -70,6 +73,7 @@ struct Search<'f, 'a> {
     session: Session<'a>,
     environment: BTreeMap<String, String>,
     env_files: Vec<PathBuf>,
+    set: BTreeMap<String, Set>,
 }
 
 impl Search<'_, '_> {
@@ -106,6 +110,7 @@ impl Search<'_, '_> {
             profiles,
             environment: std::mem::take(&mut self.environment),
             env_files: std::mem::take(&mut self.env_files),
+            set: std::mem::take(&mut self.set),
             services: flags.services.clone(),
             options: flags.options,
             warnings: Vec::new(),
@@ -137,6 +142,7 @@ impl Search<'_, '_> {
     /// against the environment.
     fn read_env_files(&mut self, files: &[PathBuf], required: bool) {
         let mut known = Variables::new();
+        let mut lines = BTreeMap::new();
         for path in files {
             if !required && !self.session.loader.is_file(path) {
                 continue;
@@ -149,9 +155,14 @@ impl Search<'_, '_> {
             let outcome = dotenv::parse(&text, &lookup, &mut known, &mut unset);
             environment::report(&mut self.session, file, outcome, &unset);
             self.env_files.push(path.clone());
+            lines.extend(dotenv::lines(&text).map(|(name, line)| (name.to_owned(), (path.clone(), line))));
         }
         for (name, value) in known {
-            self.environment.entry(name).or_insert(value);
+            if !self.environment.contains_key(&name) {
+                let (file, line) = lines.remove(&name).unwrap_or_default();
+                self.set.insert(name.clone(), Set { value: value.clone(), file, line });
+                self.environment.insert(name, value);
+            }
         }
     }
 

@@ -66,6 +66,16 @@ pub(crate) fn parse(
     Ok(())
 }
 
+/// Names and the lines (from 1) that begin with their assignment, for messages.
+pub(crate) fn lines(text: &str) -> impl Iterator<Item = (&str, usize)> {
+    text.lines().enumerate().filter_map(|(index, line)| {
+        let line = line.trim_start();
+        let line = line.strip_prefix("export ").map_or(line, str::trim_start);
+        let name = line.split(['=', ':']).next()?.trim_end();
+        (!name.is_empty() && !name.starts_with('#')).then_some((name, index + 1))
+    })
+}
+
 /// `docker run --env-file` syntax: one `NAME=value` a line, nothing is interpreted.
 pub(crate) fn parse_raw(
     text: &str,

@@ -94,6 +94,7 @@ fn env_files(
             }
         };
         report(session, number, outcome, &unset);
+        remember(session, name, number, &text, |key| own.contains_key(key));
     }
     for (key, value) in known {
         service.environment.entry(key).or_insert(Some(value));
@@ -111,9 +112,21 @@ fn label_files(session: &mut Session<'_>, tree: &Node, name: &str, service: &mut
         let mut unset = BTreeSet::new();
         let outcome = dotenv::parse(&text, &|_| None, &mut known, &mut unset);
         report(session, number, outcome, &unset);
+        remember(session, name, number, &text, |key| service.labels.contains_key(key));
     }
     for (key, value) in known {
         service.labels.entry(key).or_insert(value);
+    }
+}
+
+/// Notes which line of a file gives an entry that the service itself does not.
+fn remember(session: &mut Session<'_>, service: &str, file: u32, text: &str, own: impl Fn(&str) -> bool) {
+    if !session.options.explain {
+        return;
+    }
+    for (name, line) in dotenv::lines(text).filter(|(name, _)| !own(name)) {
+        let span = session.sources.whole_line(file, line);
+        session.filled.insert((service.to_owned(), name.to_owned()), span);
     }
 }
 
@@ -131,7 +144,7 @@ pub(crate) fn report(
     for name in unset {
         let place = session.sources.variable(file, name);
         let message = format!("the variable {name} is not set; a blank string is used");
-        let hint = format!("set it, or give a default: `${{{name}:-value}}`");
+        let hint = session.unset_hint(name);
         let warning = session.warning_at(Kind::Interpolation, place, message).hint(hint);
         session.report(warning);
     }

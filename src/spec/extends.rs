@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use super::assemble::{Assembler, Scope};
 use super::diagnostic::{Diagnostic, Kind};
 use super::include::{parent, services_of};
+use super::limits;
 use super::merge;
 use super::node::{Map, Node, Value};
 use super::schema;
+use super::session::Budget;
 use super::source::Span;
 use super::words;
-
-/// Longest chain of services that extend each other.
-const LONGEST: usize = 100;
 
 /// A step of a chain: file, service, place of the `extends`.
 type Step = (PathBuf, String, Span);
@@ -44,11 +43,11 @@ impl Assembler<'_, '_> {
                 self.extends_cycle(chain, &wanted);
                 None
             }
-            None if chain.len() > LONGEST => {
+            None if chain.len() > limits::EXTENDS => {
                 self.session.error(
                     Kind::Limit,
                     span,
-                    format!("a chain of more than {LONGEST} services extend each other"),
+                    format!("a chain of more than {} services extend each other", limits::EXTENDS),
                 );
                 None
             }
@@ -103,6 +102,9 @@ impl Assembler<'_, '_> {
 
     fn found(&mut self, services: &Map, wanted: &str, span: Span, path: &Path) -> Option<Node> {
         if let Some(entry) = services.get(wanted) {
+            if !self.session.spend(Budget::Nodes, entry.node.size(), span) {
+                return None;
+            }
             return Some(entry.node.clone());
         }
         let message = format!("there is no service `{wanted}` to extend in {}", path.display());

@@ -5,6 +5,7 @@ use super::diagnostic::Kind;
 use super::node::{Entry, Map, Node, Trail, Value};
 use super::ports::{self, PortError};
 use super::schema::{self, Missing, Object, Shape};
+use super::session::Budget;
 use super::words;
 
 impl Canon<'_, '_> {
@@ -179,7 +180,10 @@ impl Canon<'_, '_> {
             let trail = Trail::Key(trail, "external");
             let external = match &external.value {
                 Value::Map(inner) => {
-                    if let Some(unknown) = inner.iter().find(|(name, _)| *name != "name" && !name.starts_with("x-")) {
+                    let strict = object.fields.iter().all(|field| field.name != "file");
+                    if let Some(unknown) =
+                        inner.iter().filter(|_| strict).find(|(name, _)| *name != "name" && !name.starts_with("x-"))
+                    {
                         let message = format!("unknown attribute `{}` in {trail}", unknown.0);
                         self.session.error_hint(Kind::UnknownKey, unknown.1.key, message, "known here: name");
                         return None;
@@ -226,6 +230,7 @@ impl Canon<'_, '_> {
                 Value::Int(..) | Value::Str(_) => {
                     let text = node.scalar_text().unwrap_or_default();
                     match ports::parse(&text) {
+                        Ok(ports) if !self.session.spend(Budget::Nodes, ports.len() * 5, node.span) => {}
                         Ok(ports) => out.extend(ports.into_iter().map(|port| {
                             let text = |text: String| Node::str(text, node.span);
                             let mut entries = vec![("mode", text("ingress".into()))];

@@ -9,6 +9,7 @@ use super::dotenv;
 use super::limits;
 use super::merge;
 use super::node::{Map, Node, Value};
+use super::origin::Set;
 use super::schema;
 use super::source::Span;
 
@@ -99,6 +100,9 @@ impl Assembler<'_, '_> {
         for (path, span) in files {
             let (file, text) = self.session.read(&path, limits::ENV_FILE_BYTES, "env_file of include", Some(span))?;
             let lookup = |name: &str| scope.environment.get(name).cloned();
+            for (name, line) in dotenv::lines(&text).filter(|(name, _)| !scope.environment.contains_key(*name)) {
+                self.session.set.insert(name.to_owned(), Set { value: String::new(), file: path.clone(), line });
+            }
             let outcome = dotenv::parse(&text, &lookup, &mut known, &mut std::collections::BTreeSet::new());
             if let Err(error) = outcome {
                 let place = self.session.sources.whole_line(file, error.line);
@@ -108,6 +112,9 @@ impl Assembler<'_, '_> {
         }
         let mut environment = (*scope.environment).clone();
         for (name, value) in known {
+            if let Some(set) = self.session.set.get_mut(&name).filter(|_| !environment.contains_key(&name)) {
+                set.value.clone_from(&value);
+            }
             environment.entry(name).or_insert(value);
         }
         Some(environment)

@@ -18,7 +18,7 @@ use super::model::{Project, Service};
 use super::name;
 use super::node::Node;
 use super::normalize;
-use super::origin::Origin;
+use super::origin::{History, Origin, Set};
 use super::profiles;
 use super::session::Session;
 use super::unsupported;
@@ -40,6 +40,8 @@ pub struct LoadRequest {
     pub environment: BTreeMap<String, String>,
     /// The `.env` files behind `environment`, for messages and labels.
     pub env_files: Vec<PathBuf>,
+    /// Where those files set the variables that nothing stronger sets.
+    pub set: BTreeMap<String, Set>,
     /// Services named by arguments: they are enabled whatever their profiles, their dependencies too.
     pub services: Vec<String>,
     /// What to leave out.
@@ -63,6 +65,8 @@ pub struct Options {
     pub no_consistency: bool,
     /// Keep networks, volumes, configs and secrets that nothing uses.
     pub all_resources: bool,
+    /// Keep what is needed to say where each value comes from.
+    pub explain: bool,
 }
 
 /// A loaded stack.
@@ -111,13 +115,22 @@ pub struct Source {
 pub fn load(request: &LoadRequest, loader: &dyn Loader) -> Result<Loaded, Diagnostics> {
     let home = request.environment.get("HOME").filter(|home| home.starts_with('/')).map(PathBuf::from);
     let mut session = Session::new(loader, request.options, home);
+    session.env_files.clone_from(&request.env_files);
+    session.sudo = request.environment.contains_key("SUDO_UID");
+    session.set.clone_from(&request.set);
     let loaded = run(request, &mut session);
+    let history = History {
+        layers: std::mem::take(&mut session.layers),
+        set: std::mem::take(&mut session.set),
+        filled: std::mem::take(&mut session.filled),
+    };
     let refusals = std::mem::take(&mut session.refusals);
     let sources = std::mem::take(&mut session.sources);
     let warnings = session.finish()?;
     let mut loaded = loaded.unwrap_or_default();
     loaded.refusals = refusals;
     loaded.origin.sources = Arc::new(sources);
+    loaded.origin.history = Arc::new(history);
     loaded.warnings = request.warnings.iter().cloned().chain(warnings).collect();
     Ok(loaded)
 }

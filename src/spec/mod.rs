@@ -9,6 +9,7 @@ pub mod diagnostic;
 pub mod discover;
 mod dotenv;
 mod environment;
+pub mod explain;
 mod extends;
 mod finish;
 mod forms;
@@ -48,7 +49,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Kind, Place, Severity};
 pub use load::{LoadRequest, Loaded, Options, Source, load};
 pub use loader::Loader;
 pub use model::Project;
-pub use origin::Origin;
+pub use origin::{Origin, Set};
 
 #[cfg(test)]
 mod tests;

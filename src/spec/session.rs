@@ -1,5 +1,6 @@
 //! What one load carries along: the loader, the files read, the complaints so far.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +9,19 @@ use super::diagnostic::{Diagnostic, Diagnostics, Kind, Severity};
 use super::limits;
 use super::load::Options;
 use super::loader::Loader;
+use super::origin::{Layer, Set};
 use super::source::{Sources, Span};
+
+/// What a whole load may use up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Budget {
+    /// Bytes of files.
+    Read,
+    /// Nodes of trees.
+    Nodes,
+    /// Bytes made by interpolation.
+    Interpolated,
+}
 
 /// State of one load.
 pub(crate) struct Session<'a> {
@@ -19,6 +32,18 @@ pub(crate) struct Session<'a> {
     pub(crate) home: Option<PathBuf>,
     /// Files pulled in by `include` and `extends`.
     pub(crate) pulled: usize,
+    /// The `.env` files behind the variables, for messages.
+    pub(crate) env_files: Vec<PathBuf>,
+    /// Whether the caller came through sudo, which drops variables.
+    pub(crate) sudo: bool,
+    /// Where variables are set, those of included projects too.
+    pub(crate) set: BTreeMap<String, Set>,
+    /// With [`Options::explain`]: the documents, in the order in which they were laid over each other.
+    pub(crate) layers: Vec<Layer>,
+    /// With [`Options::explain`]: entries of `environment` and `labels` that come from a file, by service and name.
+    pub(crate) filled: BTreeMap<(String, String), Span>,
+    /// Bytes read, nodes held and bytes made by interpolation so far.
+    spent: [u64; 3],
     /// Errors that hold for starting the stack, not for printing it.
     pub(crate) refusals: Vec<Diagnostic>,
     errors: Vec<Diagnostic>,
@@ -34,6 +59,12 @@ impl<'a> Session<'a> {
             sources,
             home,
             pulled: 0,
+            env_files: Vec::new(),
+            sudo: false,
+            set: BTreeMap::new(),
+            layers: Vec::new(),
+            filled: BTreeMap::new(),
+            spent: [0; 3],
             refusals: Vec::new(),
             errors: Vec::new(),
             warnings: Vec::new(),
@@ -73,6 +104,32 @@ impl<'a> Session<'a> {
         self.report(diagnostic);
     }
 
+    /// Counts `amount` against a budget of the whole load. Beyond it the complaint is made once, and `false` returned.
+    pub(crate) fn spend(&mut self, budget: Budget, amount: usize, span: Span) -> bool {
+        let (most, what) = match budget {
+            Budget::Read => (limits::ALL_BYTES, "all files together are larger than 32 MiB"),
+            Budget::Nodes => (limits::ALL_NODES as u64, "more than 500000 values in all files together"),
+            Budget::Interpolated => (limits::INTERPOLATED_BYTES as u64, "interpolation makes more than 16 MiB of text"),
+        };
+        let spent = &mut self.spent[budget as usize];
+        let before = *spent;
+        *spent = spent.saturating_add(amount as u64);
+        let within = *spent <= most;
+        if !within && before <= most {
+            self.error_hint(Kind::Limit, span, what, "`stack limits` lists all limits");
+        }
+        within
+    }
+
+    /// What to do about a variable that is not set.
+    pub(crate) fn unset_hint(&self, name: &str) -> String {
+        let read: Vec<String> = self.env_files.iter().map(|file| file.display().to_string()).collect();
+        let files =
+            if read.is_empty() { "no .env file was found".to_owned() } else { format!("read: {}", read.join(", ")) };
+        let sudo = if self.sudo { "; sudo drops variables, `sudo -E` keeps them" } else { "" };
+        format!("set it, or give a default: `${{{name}:-value}}` ({files}{sudo})")
+    }
+
     /// Keeps the stack from being started because of what stands at `span`.
     pub(crate) fn refuse(&mut self, kind: Kind, span: Span, message: &str, hint: &str) {
         self.refusal(self.error_at(kind, span, message).hint(hint));
@@ -102,7 +159,10 @@ impl<'a> Session<'a> {
     /// Reads a text file and registers it; `why` says what wanted it (`stack file`, `env_file of service web`).
     pub(crate) fn read(&mut self, path: &Path, limit: u64, why: &str, from: Option<Span>) -> Option<(u32, Arc<str>)> {
         match self.try_read(path, limit, why) {
-            Ok(read) => Some(read),
+            Ok((number, text)) => {
+                let span = Span { file: number, line: 1, column: 1, width: 1 };
+                self.spend(Budget::Read, text.len(), from.unwrap_or(span)).then_some((number, text))
+            }
             Err(mut diagnostic) => {
                 diagnostic.places.extend(from.and_then(|span| self.sources.place(span, "named here")));
                 self.report(*diagnostic);

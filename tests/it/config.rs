@@ -87,3 +87,31 @@ fn a_value_that_no_container_can_have_is_printed_with_a_warning() {
     let ran = sandbox.stack("up -d");
     assert!(ran.code != 0 && ran.err.contains("is no signal"), "{ran}");
 }
+
+#[test]
+fn a_value_is_traced_to_its_sources() {
+    let sandbox = Sandbox::with("services: { app: { image: i, environment: { LEVEL: warn } } }\n");
+    sandbox.file("stack.override.yaml", "services:\n  app:\n    environment:\n      LEVEL: ${L:-info}\n");
+    sandbox.file(".env", "L=debug\n");
+    let path = "services.app.environment.LEVEL";
+    let text = sandbox.stack(&format!("config --explain {path}")).ok().out;
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "services.app.environment.LEVEL = debug");
+    assert_eq!(lines[1], "  from stack.override.yaml:4:14  LEVEL: ${L:-info}");
+    assert_eq!(lines[2], "    L is \"debug\" in .env:1");
+    assert!(lines[3].starts_with("  over stack.yaml:1:"), "{text}");
+    let ran = sandbox.stack_env(&[("L", "shell")], &format!("config --format json --explain {path}")).ok();
+    let all: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((&all[0]["value"], &all[0]["variables"][0]["from"]), (&"shell".into(), &"shell".into()));
+    let ran = sandbox.stack("config --explain services.app.enviroment");
+    assert!(ran.code == 1 && ran.err.contains("did you mean `environment`?"), "{ran}");
+}
+
+#[test]
+fn an_unset_variable_says_which_files_were_read() {
+    let sandbox = Sandbox::with("services: { app: { image: x, user: $NOBODY } }\n");
+    assert!(sandbox.stack("config -q").err.contains("no .env file was found"));
+    sandbox.file(".env", "OTHER=1\n");
+    let ran = sandbox.stack_env(&[("SUDO_UID", "1000")], "config -q");
+    assert!(ran.err.contains("NOBODY is not set") && ran.err.contains("/.env") && ran.err.contains("sudo -E"), "{ran}");
+}

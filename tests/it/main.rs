@@ -25,6 +25,7 @@ mod depends;
 mod errors;
 mod faults;
 mod guestbook;
+mod hostile;
 mod images;
 mod isolation;
 mod lifecycle;

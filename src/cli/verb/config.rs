@@ -12,7 +12,7 @@ use crate::cli::project::Context;
 use crate::cli::table::Table;
 use crate::spec::json_schema::json_schema;
 use crate::spec::model::Service;
-use crate::spec::{Diagnostic, Loaded, Options, Severity, hash, render, select};
+use crate::spec::{Diagnostic, Loaded, Options, Severity, explain, hash, render, select};
 
 /// Print the stack file as it is understood, merged and filled in.
 #[derive(Debug, Args)]
@@ -79,6 +79,9 @@ struct Listing {
     /// Print the names of the models
     #[arg(long)]
     models: bool,
+    /// Say where a value comes from, such as services.web.environment.LOG_LEVEL
+    #[arg(long, value_name = "PATH")]
+    explain: Option<String>,
     /// Print the JSON Schema of stack files, for editors; no file is read
     #[arg(long)]
     schema: bool,
@@ -105,6 +108,7 @@ impl Config {
             no_env_resolution: self.no_env_resolution,
             no_consistency: self.no_consistency,
             all_resources: false,
+            explain: self.listing.explain.is_some(),
         };
         let mut loaded = context.load_with(&self.services, options)?;
         for refusal in &loaded.refusals {
@@ -115,10 +119,22 @@ impl Config {
             let chosen = select::select(&loaded.project, &self.services, true)?;
             select::restrict(&mut loaded.project, &chosen);
         }
+        if let Some(path) = &self.listing.explain {
+            return self.explain(context, &loaded, path);
+        }
         let text = match self.listing.render(&loaded)? {
             Some(text) => text,
             None if self.quiet => return Ok(0),
             None => self.render(context, &loaded)?,
+        };
+        self.print(context, &text)
+    }
+
+    fn explain(&self, context: &Context, loaded: &Loaded, path: &str) -> Outcome {
+        let all = explain::explain(loaded, path)?;
+        let text = match self.format {
+            Form::Yaml => super::explain::render(&all, &std::env::current_dir().unwrap_or_default()),
+            Form::Json => render::pretty(&serde_json::to_value(&all)?),
         };
         self.print(context, &text)
     }
