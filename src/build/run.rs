@@ -225,6 +225,7 @@ impl Builder<'_> {
             masked: Launch::default_masked(),
             read_only_paths: Launch::default_read_only_paths(),
             sysctls: BTreeMap::new(),
+            keeps: false,
             seccomp: launch::Seccomp::Default,
             privileged: false,
             devices: Vec::new(),

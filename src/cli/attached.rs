@@ -110,6 +110,10 @@ impl Attached<'_> {
                 }
                 next = reply(&events) => if let Reply::Event(event) = next?.0 {
                     watch.event(&event)?;
+                    if let (Action::Warning { message }, None, Ending::No) = (&event.action, &work, ending) {
+                        watch.close_progress()?;
+                        self.context.ui.warn(format!("{}: {message}", event.name))?;
+                    }
                     if ending == Ending::No && watch.first.is_some() {
                         watch.close_progress()?;
                         writeln!(self.context.ui.err(), "Aborting on container exit...")?;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use fs_err as fs;
 
+use super::comeback;
 use super::control::Failure;
 use super::hosts;
 use super::paths::Paths;
@@ -125,6 +126,7 @@ fn launch(paths: &Paths, record: &Record, kept: bool) -> Result<Launch, Failure>
         read_only_paths: if open_paths { Vec::new() } else { Launch::default_read_only_paths() },
         sysctls: service.sysctls.clone(),
         seccomp: if unfiltered { Seccomp::Unconfined } else { Seccomp::Default },
+        keeps: comeback::keeps(service),
         privileged,
         devices: devices(record)?,
         shm_size: service.shm_size.and_then(|size| u64::try_from(size.0).ok()).unwrap_or(SHM_SIZE),

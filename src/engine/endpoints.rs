@@ -120,7 +120,8 @@ impl Supervisor {
     pub(crate) fn publish_names(&self) {
         let mut records = Vec::new();
         for container in self.containers() {
-            if !matches!(container.state.status, Status::Running | Status::Paused) {
+            let returns = container.state.status == Status::Restarting && self.returns(&container.record.id);
+            if !returns && !matches!(container.state.status, Status::Running | Status::Paused) {
                 continue;
             }
             let record = container.record;

@@ -37,6 +37,7 @@ impl Supervisor {
         if !plan.is_empty() {
             self.history.begin(&self.project, verb, desired.asked, plan);
         }
+        let _returning = self.expect(plan);
         let mut interrupt = self.turn.interrupt.subscribe();
         let mut schedule = Schedule::new(plan);
         let mut running: JoinSet<(StepId, Result<(), Failure>)> = JoinSet::new();

@@ -6,12 +6,13 @@
 //! * [`control`] is the language between a command and the supervisor; [`client`] speaks it for the command.
 //! * [`supervisor`] is the process that decides: it answers commands (`serve`), looks, plans and executes (`intent`, `observe`,
 //!   `reconcile`, `execute`), makes, starts and stops containers (`record`,
-//!   `create`, `bundle`, `start`, `endpoints`, `ports`, `stop`, `exec`), watches
+//!   `create`, `bundle`, `start`, `endpoints`, `ports`, `stop`, `comeback`, `exec`), watches
 //!   them (`health`, `restart`), opens their root file systems ([`rootfs`]) and takes over after a crash (`recover`, `estate`).
 //! * [`watch`] is what dev mode is made of.
 
 mod bundle;
 pub mod client;
+mod comeback;
 pub mod control;
 mod create;
 mod deaf;

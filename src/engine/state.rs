@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use fs_err as fs;
@@ -235,6 +236,8 @@ pub struct RunState {
     pub backoff: u32,
     /// The last health check that failed, while no later one has passed.
     pub probe: Option<Probe>,
+    /// What it listens on, as far as its sockets are kept.
+    pub listens: Vec<SocketAddr>,
     /// A command stopped it: no policy starts it again.
     pub stopped_by_user: bool,
 }

@@ -26,7 +26,8 @@ use crate::sys::process;
 const GRACE: Duration = Duration::from_secs(10);
 
 impl Supervisor {
-    /// Stops a container: its stop signal, and after `timeout` (or the service's own) SIGKILL to all its processes.
+    /// Stops a container: its stop signal, and after `timeout` (or the service's own) SIGKILL to all its processes. One
+    /// that is to return keeps what outlives a process.
     pub(crate) async fn stop_container(self: &Rc<Self>, id: &str, timeout: Option<Duration>) -> Result<(), Failure> {
         let lock = self.container_lock(id);
         let _held = self.lock_to_stop(id, &lock, timeout).await;
@@ -34,6 +35,7 @@ impl Supervisor {
         self.change(id, |state| state.stopped_by_user = true)?;
         match container.state.status {
             Status::Running | Status::Paused => {}
+            Status::Restarting if self.returns(id) => return Ok(()),
             Status::Restarting => {
                 self.change(id, |state| state.status = Status::Exited)?;
                 self.release(&container).await;
@@ -53,6 +55,9 @@ impl Supervisor {
         } else {
             self.run_hooks(&container.record, &container.record.config.pre_stop).await
         };
+        if !self.returns(id) {
+            self.refuse(&container).await;
+        }
         let given = timeout.or(container.record.config.stop_grace_period.map(|Span(span)| span));
         let mut grace = given.unwrap_or(GRACE);
         if !grace.is_zero() {
@@ -68,7 +73,12 @@ impl Supervisor {
             shim.kill_all(id).await.map_err(failed)?;
             self.wait_for(|this| this.has_ended(id)).await;
         }
-        self.release(&container).await;
+        if !self.returns(id) {
+            if self.look(id, |container| container.state.status == Status::Restarting) == Some(true) {
+                self.change(id, |state| state.status = Status::Exited)?;
+            }
+            self.release(&container).await;
+        }
         self.tell(&container, Action::Stopped);
         hooks
     }
@@ -206,6 +216,7 @@ impl Supervisor {
     pub(crate) fn on_shim_event(self: Rc<Self>, event: shim::Event) {
         match event {
             shim::Event::Exited { id, status, at } => self.on_exit(&id, status.code, status.oom, at),
+            shim::Event::Listens { id, address } => self.on_listens(&id, address),
             shim::Event::ExecExited { exec_id, status } => self.on_exec_exit(exec_id, status.code),
         }
     }
@@ -223,14 +234,16 @@ impl Supervisor {
         let backoff = if ran >= restart::STABLE { 0 } else { state.backoff };
         let restarts = if pace.window.is_some_and(|window| ran >= window) { 0 } else { state.restarts };
         let policy = Policy::of(&container.record.config);
-        let again = !state.stopped_by_user && !container.record.oneoff && policy.wants(code, restarts);
+        let returns = self.returns(id);
+        let again = !returns && !state.stopped_by_user && !container.record.oneoff && policy.wants(code, restarts);
         let changed = self.change(id, |state| {
-            state.status = if again { Status::Restarting } else { Status::Exited };
+            state.status = if again || returns { Status::Restarting } else { Status::Exited };
             state.pid = 0;
             state.exit_code = code;
             state.oom_killed = oom;
             state.finished = Some(at);
             state.health = Health::None;
+            state.listens.clear();
             state.restarts = if again { restarts + 1 } else { restarts };
             state.backoff = backoff + 1;
         });
@@ -238,10 +251,15 @@ impl Supervisor {
             tracing_line(&e.message);
         }
         self.publish_names();
-        self.tell(&container, Action::Died { code, restarting: again });
+        self.tell(&container, Action::Died { code, restarting: again || returns });
         let id = id.to_owned();
         tokio::task::spawn_local(async move {
-            if again {
+            if returns {
+                // Who carries out the plan starts it.
+            } else if again {
+                if backoff > 0 {
+                    self.refuse(&container).await;
+                }
                 tokio::time::sleep(pace.pause(backoff)).await;
                 let still = self.look(&id, |container| container.state.status == Status::Restarting);
                 if still == Some(true)

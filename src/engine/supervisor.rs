@@ -60,6 +60,8 @@ pub(crate) struct Supervisor {
     /// The root file systems of containers by id, for their next start. It also keeps the kernel from writing them out
     /// while their processes end, which would hold up who waits for that.
     pub(crate) roots: RefCell<BTreeMap<String, OwnedFd>>,
+    /// Containers that are stopped to be started again.
+    pub(crate) returning: RefCell<BTreeSet<String>>,
     /// Root file systems of containers that were removed.
     pub(crate) spent: RefCell<Vec<OwnedFd>>,
     /// Anonymous volumes that wait for a container, by its place in the project.
@@ -165,6 +167,7 @@ impl Supervisor {
             departures: Departures::default(),
             keepsakes: RefCell::default(),
             roots: RefCell::default(),
+            returning: RefCell::default(),
             spent: RefCell::default(),
             estates: RefCell::default(),
             exec_ends: RefCell::default(),

@@ -44,6 +44,8 @@ pub struct Launch {
     pub sysctls: BTreeMap<String, String>,
     /// System call filter.
     pub seccomp: Seccomp,
+    /// Keep its sockets that listen for its next run. Takes a filter.
+    pub keeps: bool,
     /// Everything allowed, all devices, nothing masked.
     pub privileged: bool,
     /// Devices beside the standard ones.

@@ -41,6 +41,10 @@ pub(crate) enum Request {
         id: String,
         frozen: bool,
     },
+    /// Keep none of its sockets any more.
+    LetGo {
+        id: String,
+    },
     Attach {
         id: String,
     },

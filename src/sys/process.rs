@@ -90,6 +90,13 @@ pub fn start_time(pid: i32) -> io::Result<u64> {
     stat_field(pid, 22)?.parse().map_err(io::Error::other)
 }
 
+/// The process that a thread belongs to.
+pub fn leader(thread: i32) -> io::Result<i32> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status"))?;
+    let leader = status.lines().find_map(|line| line.strip_prefix("Tgid:")).and_then(|id| id.trim().parse().ok());
+    leader.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// The wait status of a process that ended but wasn't reaped, whoever's child it is; `None` while it runs.
 pub fn zombie_status(pid: i32) -> io::Result<Option<i32>> {
     if stat_field(pid, 3)? != "Z" {

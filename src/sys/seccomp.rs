@@ -29,8 +29,15 @@ pub fn load(program: &[Instruction]) -> io::Result<()> {
 }
 
 /// The same, with a listener for calls whose verdict is `SECCOMP_RET_USER_NOTIF`. `EBUSY` if the caller has one already.
+///
+/// Where the kernel can (5.19), only a deadly signal interrupts a call that the listener has received: what was done for
+/// it counts.
 pub fn load_with_listener(program: &[Instruction]) -> io::Result<Listener> {
-    let fd = set_filter(program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
+    let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    let fd = match set_filter(program, flags | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => set_filter(program, flags)?,
+        other => other?,
+    };
     // SAFETY: with this flag the call returns a new descriptor, which nobody else knows.
     Ok(Listener(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
@@ -51,7 +58,9 @@ pub struct Listener(OwnedFd);
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
     id: u64,
-    /// The caller, as the reader's pid namespace numbers it.
+    /// Its number, as the caller's architecture counts.
+    pub number: i32,
+    /// The caller's thread, as the reader's pid namespace numbers it.
     pub pid: u32,
     /// The arguments.
     pub args: [u64; 6],
@@ -64,7 +73,8 @@ impl Listener {
         let mut notification: libc::seccomp_notif = unsafe { std::mem::zeroed() };
         // SAFETY: the request writes one `seccomp_notif`, which outlives the call.
         self.ask(|fd| unsafe { libc::ioctl(fd, RECEIVE, &raw mut notification) })?;
-        Ok(Call { id: notification.id, pid: notification.pid, args: notification.data.args })
+        let (number, args) = (notification.data.nr, notification.data.args);
+        Ok(Call { id: notification.id, number, pid: notification.pid, args })
     }
 
     /// Whether the caller still waits: only then what was found out by its pid is about it.
@@ -75,27 +85,72 @@ impl Listener {
 
     /// Gives the caller a copy of a descriptor, whose number the call returns.
     pub fn give(&self, call: &Call, fd: BorrowedFd<'_>, close_on_exec: bool) -> io::Result<()> {
+        self.add(call, fd, libc::SECCOMP_ADDFD_FLAG_SEND, 0, close_on_exec)
+    }
+
+    /// Puts a copy of a descriptor in the place of the caller's `number`. The call still waits.
+    pub fn replace(&self, call: &Call, fd: BorrowedFd<'_>, number: u32, close_on_exec: bool) -> io::Result<()> {
+        self.add(call, fd, libc::SECCOMP_ADDFD_FLAG_SETFD, number, close_on_exec)
+    }
+
+    fn add(
+        &self,
+        call: &Call,
+        fd: BorrowedFd<'_>,
+        flags: libc::c_ulong,
+        newfd: u32,
+        close_on_exec: bool,
+    ) -> io::Result<()> {
         let number = |value: i32| value.cast_unsigned();
-        let given = libc::seccomp_notif_addfd {
+        let added = libc::seccomp_notif_addfd {
             id: call.id,
-            flags: u32::try_from(libc::SECCOMP_ADDFD_FLAG_SEND).unwrap_or(2),
+            flags: u32::try_from(flags).unwrap_or_default(),
             srcfd: number(fd.as_raw_fd()),
-            newfd: 0,
+            newfd,
             newfd_flags: if close_on_exec { number(libc::O_CLOEXEC) } else { 0 },
         };
         // SAFETY: the request reads one `seccomp_notif_addfd`, which outlives the call; `fd` is open.
-        self.ask(|fd| unsafe { libc::ioctl(fd, ADD_FD, &raw const given) })
+        self.ask(|fd| unsafe { libc::ioctl(fd, ADD_FD, &raw const added) })
+    }
+
+    /// Lets the kernel carry out the call.
+    pub fn carry_on(&self, call: &Call) -> io::Result<()> {
+        let flags = u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).unwrap_or(1);
+        self.answer(call, 0, flags)
+    }
+
+    /// Says that the call was carried out; it returns 0.
+    pub fn done(&self, call: &Call) -> io::Result<()> {
+        self.answer(call, 0, 0)
     }
 
     /// Fails the call with an error number.
     pub fn refuse(&self, call: &Call, errno: i32) -> io::Result<()> {
-        let answer = libc::seccomp_notif_resp { id: call.id, val: 0, error: -errno, flags: 0 };
+        self.answer(call, -errno, 0)
+    }
+
+    fn answer(&self, call: &Call, error: i32, flags: u32) -> io::Result<()> {
+        let answer = libc::seccomp_notif_resp { id: call.id, val: 0, error, flags };
         // SAFETY: the request reads one `seccomp_notif_resp`, which outlives the call.
         self.ask(|fd| unsafe { libc::ioctl(fd, SEND, &raw const answer) })
     }
 
     fn ask(&self, ask: impl FnOnce(i32) -> i32) -> io::Result<()> {
         if ask(self.0.as_raw_fd()) < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+impl Call {
+    /// Reads the caller's memory at `address`; how many bytes were there. What is found is about this call only if
+    /// it still waits afterwards.
+    pub fn read(&self, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let pid = libc::pid_t::try_from(self.pid).map_err(io::Error::other)?;
+        let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        let base = usize::try_from(address).map_err(io::Error::other)?;
+        let remote = libc::iovec { iov_base: base as *mut libc::c_void, iov_len: buffer.len() };
+        // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`, and only reads the other process.
+        let length = unsafe { libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0) };
+        usize::try_from(length).map_err(|_| io::Error::last_os_error())
     }
 }
 

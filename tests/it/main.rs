@@ -1,7 +1,7 @@
 //! The built binary, seen from outside: every test runs `stack` under a root and in a network namespace of its own, and
 //! fails when anything of it stays behind.
 //!
-//! They need root and the Debian packages busybox-static, docker.io, iproute2, iptables, mmdebstrap, nftables and python3;
+//! They need root and the Debian packages that `tests/run.sh` names;
 //! `make test` installs them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -28,6 +28,7 @@ mod guestbook;
 mod hostile;
 mod images;
 mod isolation;
+mod keeper;
 mod lifecycle;
 mod logs;
 mod network;

@@ -88,6 +88,7 @@ impl Rig {
             read_only_paths: Launch::default_read_only_paths(),
             sysctls: std::collections::BTreeMap::new(),
             seccomp: Seccomp::Default,
+            keeps: false,
             privileged: false,
             devices: Vec::new(),
             shm_size: 1 << 20,

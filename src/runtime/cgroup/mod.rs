@@ -149,12 +149,17 @@ impl Group {
             return;
         }
         for _ in 0..KILL_ROUNDS {
-            let pids = self.folders().next().map(|folder| members(&folder)).unwrap_or_default();
+            let pids = self.members();
             if pids.iter().filter(|pid| sys::process::kill(**pid, libc::SIGKILL).is_ok()).count() == 0 {
                 return;
             }
             self.thaw();
         }
+    }
+
+    /// Its processes.
+    pub(crate) fn members(&self) -> Vec<i32> {
+        self.folders().next().map(|folder| members(&folder)).unwrap_or_default()
     }
 
     /// Removes the groups; `false` if a process that is about to vanish still holds one.

@@ -35,11 +35,14 @@ const PERSONALITIES: [u32; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 const UNSEEN: [u32; 3] = [1, 8, 14];
 /// The type in the second argument of socket(2), without flags.
 const SOCKET_TYPE: u32 = 0xf;
+/// Size of the shortest address of the internet, `sockaddr_in`.
+const INTERNET_ADDRESS: u32 = 16;
 const NETLINK_ROUTE: u32 = 0;
 const NETLINK_AUDIT: u32 = 9;
 
-/// The program for a process that may hold these capabilities.
-pub(super) fn program(capabilities: u64) -> Vec<Instruction> {
+/// The program for a process that may hold these capabilities; with `keeps`, a listener is asked about its sockets that
+/// listen. Programs of another architecture than the machine's own aren't.
+pub(super) fn program(capabilities: u64, keeps: bool) -> Vec<Instruction> {
     let tables: &[(u32, Abi)] = if cfg!(target_arch = "aarch64") {
         &[(ARCH_ARM64, Abi::Arm64)]
     } else {
@@ -48,7 +51,7 @@ pub(super) fn program(capabilities: u64) -> Vec<Instruction> {
     let mut program = vec![plain(LOAD, ARCH)];
     for &(arch, abi) in tables {
         let mut table = vec![plain(LOAD, NUMBER)];
-        table.extend(tree(&ranges(abi, capabilities), capabilities));
+        table.extend(tree(&ranges(abi, capabilities, keeps && abi != Abi::I386), capabilities));
         // Further than a conditional jump reaches.
         program.push(jump(IF_EQUAL, arch, 1, 0));
         program.push(plain(GO, length(&table)));
@@ -90,6 +93,8 @@ fn leaf(verdict: Verdict, capabilities: u64) -> Vec<Instruction> {
         Verdict::Socket => raw_icmp().into_iter().chain(families(capabilities)).collect(),
         Verdict::SocketPair => families(capabilities),
         Verdict::SocketOption => socket_option(),
+        Verdict::Listen => vec![ask()],
+        Verdict::Bind => vec![plain(LOAD, ARG2), jump(IF_AT_LEAST, INTERNET_ADDRESS, 1, 0), allow(), ask()],
     }
 }
 
@@ -107,7 +112,7 @@ fn raw_icmp() -> Vec<Instruction> {
         jump(IF_EQUAL, number(libc::IPPROTO_ICMPV6), 0, 3),
         plain(LOAD, ARG0),
         jump(IF_EQUAL, number(libc::AF_INET6), 0, 1),
-        plain(RETURN, libc::SECCOMP_RET_USER_NOTIF),
+        ask(),
     ]
 }
 
@@ -172,6 +177,11 @@ fn allow() -> Instruction {
     plain(RETURN, libc::SECCOMP_RET_ALLOW)
 }
 
+/// For the listener to answer.
+fn ask() -> Instruction {
+    plain(RETURN, libc::SECCOMP_RET_USER_NOTIF)
+}
+
 fn fail(errno: i32) -> Instruction {
     plain(RETURN, libc::SECCOMP_RET_ERRNO | errno.cast_unsigned())
 }
@@ -227,9 +237,9 @@ mod tests {
     #[test]
     fn the_tree_says_what_the_ranges_say() {
         for capabilities in [0, held(&["SYS_ADMIN"]), held(&["ALL"])] {
-            let program = program(capabilities);
+            let program = program(capabilities, false);
             for (arch, abi) in [(ARCH_X86_64, Abi::X86_64), (ARCH_I386, Abi::I386)] {
-                let ranges = ranges(abi, capabilities);
+                let ranges = ranges(abi, capabilities, false);
                 for number in 0..600 {
                     let (_, expected) = ranges[ranges.partition_point(|(start, _)| *start <= number) - 1];
                     let found = verdict(&program, arch, number, [0; 3]);
@@ -245,7 +255,7 @@ mod tests {
 
     #[test]
     fn arguments_decide() {
-        let program_of = |names: &[&str]| program(held(names));
+        let program_of = |names: &[&str]| program(held(names), false);
         let plain = program_of(&[]);
         let socket =
             |program: &[Instruction], family, protocol| verdict(program, ARCH_X86_64, 41, [family, 1, protocol]);
@@ -282,5 +292,16 @@ mod tests {
         assert_eq!(verdict(&plain, ARCH_X86_64, 0x4000_0000, [0; 3]), errno(libc::ENOSYS));
         assert_eq!(verdict(&plain, ARCH_X86_64, 425, [0; 3]), errno(libc::EPERM));
         assert_eq!(verdict(&plain, 0xdead, 0, [0; 3]), libc::SECCOMP_RET_KILL_PROCESS);
+    }
+
+    #[test]
+    fn who_keeps_sockets_is_asked_about_bind_and_listen() {
+        let ask = libc::SECCOMP_RET_USER_NOTIF;
+        let keeping = program(0, true);
+        let bind = |length| verdict(&keeping, ARCH_X86_64, 49, [3, 0, length]);
+        assert_eq!([bind(12), bind(16), bind(28), bind(110)], [ALLOW, ask, ask, ask]);
+        assert_eq!(verdict(&keeping, ARCH_X86_64, 50, [3, 5, 0]), ask);
+        assert_eq!(verdict(&keeping, ARCH_I386, 361, [3, 0, 16]), ALLOW);
+        assert_eq!([49, 50].map(|number| verdict(&program(0, false), ARCH_X86_64, number, [3, 0, 16])), [ALLOW; 2]);
     }
 }

@@ -33,11 +33,16 @@ pub(super) enum Verdict {
     Personality,
     /// Only without new namespaces.
     Clone,
+    /// Asked for elsewhere, unless the address is too short for one of the internet.
+    Bind,
+    /// Asked for elsewhere.
+    Listen,
 }
 
 /// The verdicts over all numbers: each range begins with its number and ends before the next. The last one, for
-/// numbers that the table doesn't know, is `ENOSYS`, so that programs fall back to what they used before.
-pub(super) fn ranges(abi: Abi, capabilities: u64) -> Vec<(u32, Verdict)> {
+/// numbers that the table doesn't know, is `ENOSYS`, so that programs fall back to what they used before. With `keeps`,
+/// somebody else is asked about sockets that listen.
+pub(super) fn ranges(abi: Abi, capabilities: u64, keeps: bool) -> Vec<(u32, Verdict)> {
     let allowed = allowed(capabilities);
     let admin = caps::holds(capabilities, "SYS_ADMIN");
     let numbers = numbers(abi);
@@ -50,6 +55,8 @@ pub(super) fn ranges(abi: Abi, capabilities: u64) -> Vec<(u32, Verdict)> {
             Some("socketpair") => Verdict::SocketPair,
             Some("setsockopt") if !caps::holds(capabilities, "NET_RAW") => Verdict::SocketOption,
             Some("socketcall") => Verdict::SocketCall,
+            Some("bind") if keeps => Verdict::Bind,
+            Some("listen") if keeps => Verdict::Listen,
             Some("personality") => Verdict::Personality,
             Some("clone" | "clone3") if admin => Verdict::Allow,
             Some("clone") => Verdict::Clone,
@@ -112,6 +119,6 @@ mod tests {
 
     #[test]
     fn few_ranges_are_enough() {
-        assert!(ranges(Abi::X86_64, 0).len() < 100);
+        assert!(ranges(Abi::X86_64, 0, true).len() < 100);
     }
 }

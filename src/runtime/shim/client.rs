@@ -129,6 +129,11 @@ impl Client {
         self.do_it(&Request::Freeze { id: id.to_owned(), frozen }, &[]).await
     }
 
+    /// Keeps none of the container's sockets any more: connections are refused where no program listens.
+    pub async fn let_go(&self, id: &str) -> Result<(), Error> {
+        self.do_it(&Request::LetGo { id: id.to_owned() }, &[]).await
+    }
+
     /// What writes to the container's input: the terminal's master or the pipe's end. `None` if its input is closed.
     pub async fn attach(&self, id: &str) -> Result<Option<OwnedFd>, Error> {
         Ok(self.fds(&Request::Attach { id: id.to_owned() }).await?.into_iter().next())

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use super::State;
 use super::drain::Drain;
+use super::keeper::Keeper;
 use super::log::Log;
 use crate::runtime::cgroup::Group;
 use crate::runtime::child::Port;
@@ -42,6 +43,7 @@ pub(super) struct Container {
     pub(super) tty: bool,
     pub(super) seccomp: Seccomp,
     pub(super) privileged: bool,
+    pub(super) keeper: Keeper,
 }
 
 /// A process that was started in a container.

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::State;
 use super::container::{Asker, Container, Watched};
 use super::drain::Drain;
+use super::keeper::Keeper;
 use super::log::{Log, Stream};
 use super::server::{Shim, Source};
 use crate::runtime::caps;
@@ -59,6 +60,13 @@ impl Shim {
         let fds: Vec<BorrowedFd<'_>> =
             std::iter::once(container.pidfd.as_fd()).chain(container.netns.as_ref().map(AsFd::as_fd)).collect();
         self.reply(asker, reply, &fds);
+        // What was kept belongs to the network that it was opened in.
+        if launch.keeps
+            && matches!(launch.namespaces.net, Net::Kept | Net::Host)
+            && let Some(old) = self.containers.get_mut(id)
+        {
+            container.keeper = std::mem::take(&mut old.keeper);
+        }
         self.containers.insert(id.clone(), container);
     }
 
@@ -69,7 +77,7 @@ impl Shim {
         }
         let group = self.group(&launch.cgroup.path)?;
         let held = caps::mask(&launch.process.caps).map_err(|e| LaunchError::refused("capabilities", e))?;
-        let filter = if launch.privileged { None } else { self.filters.get(launch.seccomp, held) };
+        let filter = if launch.privileged { None } else { self.filters.get(launch.seccomp, held, launch.keeps) };
         let (standard, streams) = self.streams(launch, fds)?;
         let kept = match &launch.namespaces.net {
             Net::Kept => Some(self.kept_network(&launch.id)?),
@@ -114,6 +122,7 @@ impl Shim {
             tty: launch.process.tty,
             seccomp: launch.seccomp,
             privileged: launch.privileged,
+            keeper: Keeper::default(),
         };
         for drain in streams.drains {
             let token = self.watch(drain.as_fd(), Source::Output(launch.id.clone()));

@@ -29,7 +29,7 @@ impl Shim {
     fn try_exec(&mut self, asker: Asker, id: &str, process: &Process, fds: Vec<OwnedFd>) -> Result<(), LaunchError> {
         let Some(container) = self.containers.get(id) else { return Ok(()) };
         let held = caps::mask(&process.caps).map_err(|e| LaunchError::refused("capabilities", e))?;
-        let filter = if container.privileged { None } else { self.filters.get(container.seccomp, held) };
+        let filter = if container.privileged { None } else { self.filters.get(container.seccomp, held, false) };
         let (ours, theirs) = Port::pair().map_err(|e| LaunchError::new("make a socket", e))?;
         let mut fds = fds.into_iter();
         let standard = Standard { fds: [fds.next(), fds.next(), fds.next()], owned: false };
@@ -63,7 +63,7 @@ impl Shim {
                 Ok(Some((Report::Terminal, master))) => record.master = master,
                 Ok(Some((Report::Listener, listener))) => {
                     if let Some(listener) = listener {
-                        self.listen_for_pings(listener);
+                        self.listen_for_calls(listener, None);
                     }
                 }
                 Ok(Some((Report::Failed(error), _))) => record.failure = Some(error),

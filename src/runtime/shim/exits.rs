@@ -22,7 +22,7 @@ impl Shim {
             let Some(port) = &container.port else { return };
             match port.it.hear() {
                 Ok(Some((Report::Terminal, Some(master)))) => self.take_terminal(id, master),
-                Ok(Some((Report::Listener, Some(listener)))) => self.listen_for_pings(listener),
+                Ok(Some((Report::Listener, Some(listener)))) => self.listen_for_calls(listener, Some(id.to_owned())),
                 Ok(Some((Report::Terminal | Report::Listener, None))) => {}
                 Ok(Some((Report::Failed(error), _))) => {
                     let _ = port.it.release();
@@ -125,6 +125,7 @@ impl Shim {
             }
         }
         let Some(container) = self.containers.get_mut(id) else { return };
+        container.keeper.hold();
         container.input = None;
         status.oom = container.group.oom_killed();
         // Whatever shared the host's pid namespace ends with process 1.

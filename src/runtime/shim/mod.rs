@@ -3,12 +3,14 @@
 //! It never decides anything. It clones what it is told to, drains output into log files, reports exits, keeps
 //! descriptors that must survive the supervisor, and starts a supervisor again when its connection is gone.
 
+mod calls;
 mod client;
 mod container;
 mod create;
 mod drain;
 mod exec;
 mod exits;
+mod keeper;
 mod log;
 mod ping;
 mod pipes;
@@ -18,6 +20,7 @@ mod server;
 mod socket;
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -110,6 +113,13 @@ pub enum Event {
         status: ExitStatus,
         /// When.
         at: Timestamp,
+    },
+    /// A container whose sockets are kept listens.
+    Listens {
+        /// The container.
+        id: String,
+        /// Where.
+        address: SocketAddr,
     },
     /// An exec ended.
     ExecExited {

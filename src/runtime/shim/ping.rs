@@ -10,33 +10,14 @@ use std::path::PathBuf;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 
-use super::server::{Shim, Source};
 use crate::sys::netns;
 use crate::sys::seccomp::{Call, Listener};
 
-impl Shim {
-    /// Answers from now on for those who are under a filter. If that fails, their calls fail.
-    pub(super) fn listen_for_pings(&mut self, listener: OwnedFd) {
-        let listener = Listener::from(listener);
-        if let Ok(token) = self.watch(listener.as_fd(), Source::Pings) {
-            self.pings.insert(token, listener);
-        }
-    }
-
-    /// Answers the call that waits, or forgets a listener that nobody is left for.
-    pub(super) fn answer_ping(&mut self, token: u64, waits: bool) {
-        let Some(listener) = self.pings.get(&token) else { return };
-        if waits {
-            let Ok(call) = listener.receive() else { return };
-            let answered = match open(listener, &call) {
-                Ok(socket) => listener.give(&call, socket.as_fd(), call.args[1] & flag(libc::SOCK_CLOEXEC) != 0),
-                Err(_) => listener.refuse(&call, libc::EPERM),
-            };
-            // A caller that has died needs no answer.
-            drop(answered);
-        } else if let Some(listener) = self.pings.remove(&token) {
-            self.unwatch(token, listener.as_fd());
-        }
+/// Gives the socket that the call asks for, or refuses it.
+pub(super) fn answer(listener: &Listener, call: &Call) -> io::Result<()> {
+    match open(listener, call) {
+        Ok(socket) => listener.give(call, socket.as_fd(), call.args[1] & flag(libc::SOCK_CLOEXEC) != 0),
+        Err(_) => listener.refuse(call, libc::EPERM),
     }
 }
 

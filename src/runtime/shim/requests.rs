@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::container::{Asker, Container, Watched};
 use super::drain::Drain;
+use super::keeper::Keeper;
 use super::log::{Log, Stream};
 use super::server::{Shim, Source};
 use super::{Adopt, Entry, State};
@@ -26,6 +27,7 @@ impl Shim {
 
     pub(super) fn signal(&mut self, asker: Asker, id: &str, signal: i32) {
         let reply = self.with_living(id, |container| {
+            container.keeper.deepen();
             process::signal(container.pidfd.as_fd(), signal)?;
             if signal == libc::SIGKILL {
                 container.group.thaw();
@@ -37,6 +39,7 @@ impl Shim {
 
     pub(super) fn kill_all(&mut self, asker: Asker, id: &str) {
         let reply = self.with_living(id, |container| {
+            container.keeper.deepen();
             container.group.kill();
             process::signal(container.pidfd.as_fd(), libc::SIGKILL)
         });
@@ -50,8 +53,8 @@ impl Shim {
         self.reply(asker, reply, &[]);
     }
 
-    fn with_living(&self, id: &str, act: impl FnOnce(&Container) -> io::Result<()>) -> Reply {
-        match self.containers.get(id) {
+    fn with_living(&mut self, id: &str, act: impl FnOnce(&mut Container) -> io::Result<()>) -> Reply {
+        match self.containers.get_mut(id) {
             None => Reply::Unknown(id.to_owned()),
             Some(container) if !container.is_alive() => {
                 Reply::State { id: id.to_owned(), state: "not running".to_owned() }
@@ -61,6 +64,13 @@ impl Shim {
                 Err(e) => Reply::Failed(format!("container {id}: {e}")),
             },
         }
+    }
+
+    pub(super) fn let_go(&mut self, asker: Asker, id: &str) {
+        if let Some(container) = self.containers.get_mut(id) {
+            container.keeper.let_go();
+        }
+        self.reply(asker, Reply::Done, &[]);
     }
 
     pub(super) fn attach(&mut self, asker: Asker, id: &str) {
@@ -142,6 +152,7 @@ impl Shim {
             tty: pipes.is_none(),
             seccomp: adopt.seccomp,
             privileged: adopt.privileged,
+            keeper: Keeper::default(),
         };
         if let Stdio::Log { path, max_size, max_files, .. } = &adopt.stdio {
             container.log = Some(Log::open(path, *max_size, *max_files).map_err(failed)?);

@@ -12,6 +12,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::epoll;
 
+use super::calls::Calls;
 use super::container::{Asker, Container, ExecRecord};
 use super::pipes::Pipes;
 use super::restart::Restart;
@@ -23,7 +24,6 @@ use crate::runtime::wire::{Message, Numbered, Reply, Request};
 use crate::sys;
 use crate::sys::fault;
 use crate::sys::frame::{self, Incoming};
-use crate::sys::seccomp::Listener;
 
 /// How long a supervisor that doesn't read may hold the loop up before its connection is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ pub(super) enum Source {
     /// The pidfd of an adopted container.
     Adopted(String),
     /// The listener of a system call filter.
-    Pings,
+    Calls,
 }
 
 struct Connection {
@@ -65,7 +65,7 @@ pub(super) struct Shim {
     pub(super) store: BTreeMap<String, Vec<OwnedFd>>,
     pub(super) pipes: Pipes,
     /// Listeners of system call filters, by token.
-    pub(super) pings: BTreeMap<u64, Listener>,
+    pub(super) calls: BTreeMap<u64, Calls>,
     pub(super) layout: Rc<Layout>,
     pub(super) filters: Filters,
     /// Control groups that a vanishing process still held.
@@ -98,7 +98,7 @@ impl Shim {
             execs: BTreeMap::new(),
             store: BTreeMap::new(),
             pipes: Pipes::open(&run_dir)?,
-            pings: BTreeMap::new(),
+            calls: BTreeMap::new(),
             layout: Rc::new(Layout::detect()?),
             filters: Filters::default(),
             leftovers: Vec::new(),
@@ -124,7 +124,8 @@ impl Shim {
     pub(super) fn run(&mut self) -> io::Result<()> {
         let mut events = Vec::with_capacity(64);
         while !self.is_done() {
-            let timeout = self.restart.wait().map(|wait| rustix::time::Timespec {
+            let wait = self.restart.wait().into_iter().chain(self.holds_for()).min();
+            let timeout = wait.map(|wait| rustix::time::Timespec {
                 tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: wait.subsec_nanos().into(),
             });
@@ -140,6 +141,7 @@ impl Shim {
                 }
             }
             self.restart.run_if_due();
+            self.end_holds();
         }
         self.clean_up();
         socket::remove(&self.run_dir)
@@ -223,7 +225,7 @@ impl Shim {
             Source::Exec(pid) => self.hear_exec(pid),
             Source::Output(id) => self.drain(&id, token),
             Source::Adopted(id) => self.adopted_ended(&id),
-            Source::Pings => self.answer_ping(token, flags.contains(epoll::EventFlags::IN)),
+            Source::Calls => self.answer_call(token, flags.contains(epoll::EventFlags::IN)),
         }
     }
 
@@ -299,6 +301,7 @@ impl Shim {
             Request::Signal { id, signal } => self.signal(asker, &id, signal),
             Request::KillAll { id } => self.kill_all(asker, &id),
             Request::Freeze { id, frozen } => self.freeze(asker, &id, frozen),
+            Request::LetGo { id } => self.let_go(asker, &id),
             Request::Attach { id } => self.attach(asker, &id),
             Request::CloseInput { id } => self.close_input(asker, &id),
             Request::Store { key } => {
