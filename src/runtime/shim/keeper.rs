@@ -122,7 +122,7 @@ impl Keeper {
         let inode = rustix::fs::fstat(&socket)?.st_ino;
         let before = self.kept.iter_mut().find(|kept| kept.inode == inode);
         // The kernel looks at the lower half, too.
-        let backlog = i32::from_ne_bytes(u32::to_ne_bytes((call.args[1] & u64::from(u32::MAX)) as u32));
+        let backlog = u32::try_from(call.args[1] & u64::from(u32::MAX)).unwrap_or(u32::MAX).cast_signed();
         let queued = before.as_ref().is_some_and(|kept| kept.queued);
         if let Err(e) = rustix::net::listen(&socket, if queued { backlog.max(BACKLOG) } else { backlog }) {
             return Ok(Answer::Refuse(e.raw_os_error()));
