@@ -60,6 +60,9 @@ pub(crate) struct Global {
     /// Show what the verb would do, and why; change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Accepted for compatibility: work is always as parallel as the file allows
+    #[arg(long, value_name = "N", allow_negative_numbers = true, hide = true)]
+    pub(crate) parallel: Option<i32>,
 }
 
 impl Global {
@@ -80,6 +83,7 @@ impl Global {
             root: after.root.or(self.root),
             all_resources: self.all_resources || after.all_resources,
             dry_run: self.dry_run || after.dry_run,
+            parallel: after.parallel.or(self.parallel),
         }
     }
 }

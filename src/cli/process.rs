@@ -1,20 +1,23 @@
 //! Being in front of a process in a container: its terminal or its pipes, until it ends.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use tokio::signal::unix::{self, SignalKind};
 
 use super::error::{Error, Outcome};
 use super::interrupt::Interrupts;
 use super::progress::Progress;
-use super::project::Context;
+use super::project::{Context, FsLoader};
 use super::select::is_up;
 use super::session::{open, reply};
 use super::streams::{DetachKeys, Output, Plumbing, Target, send_input};
 use super::terminal::{self, RawMode};
 use crate::engine::control::{Reply, Request};
 use crate::engine::state::Container;
+use crate::spec::{Loader as _, dotenv, limits};
 
 /// How to be in front of it.
 #[derive(Debug, Clone)]
@@ -133,6 +136,21 @@ pub(crate) fn environment(flags: &[String]) -> Result<Vec<String>, Error> {
         } else if let Ok(value) = std::env::var(flag) {
             variables.push(format!("{flag}={value}"));
         }
+    }
+    Ok(variables)
+}
+
+/// Reads files of variables in the syntax of `.env`; later files win.
+pub(crate) fn environment_of_files(paths: &[PathBuf]) -> Result<BTreeMap<String, String>, Error> {
+    let outside = super::project::environment();
+    let mut variables = BTreeMap::new();
+    for path in paths {
+        let failed = |why: &dyn std::fmt::Display| Error::new(format!("--env-from-file {}: {why}", path.display()));
+        let bytes = FsLoader.read(path, limits::ENV_FILE_BYTES).map_err(|e| failed(&e))?;
+        let text = String::from_utf8(bytes).map_err(|_| failed(&"it isn't UTF-8"))?;
+        let lookup = |name: &str| outside.get(name).cloned();
+        dotenv::parse(&text, &lookup, &mut variables, &mut BTreeSet::new())
+            .map_err(|e| failed(&format_args!("line {}: {e}", e.line)))?;
     }
     Ok(variables)
 }

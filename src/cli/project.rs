@@ -190,7 +190,7 @@ fn home_of(uid: &str) -> Option<String> {
 
 /// Files as the operating system has them.
 #[derive(Debug)]
-struct FsLoader;
+pub(crate) struct FsLoader;
 
 impl Loader for FsLoader {
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {

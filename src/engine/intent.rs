@@ -57,9 +57,7 @@ impl Supervisor {
             Request::Restart { services, timeout, no_deps } => {
                 self.verb(Verb::Restart { no_deps: *no_deps }, services, *timeout)
             }
-            Request::Kill { services, signal } => {
-                self.verb(Verb::Kill { signal: signal.clone(), remove_orphans: false }, services, None)
-            }
+            Request::Kill { services, signal } => self.verb(Verb::Kill { signal: signal.clone() }, services, None),
             Request::Remove { services, stop, volumes } => {
                 self.verb(Verb::Remove { stop: *stop, volumes: *volumes }, services, None)
             }

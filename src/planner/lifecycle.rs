@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::{Action, Anonymous, Cause, Goal, Reference};
 use super::builder::{Builder, join, reference};
-use super::fates::is_orphan;
 use super::graph;
 use super::observed::{ContainerView, Health, Observed, State};
 use super::options::{PlanOptions, Verb};
@@ -25,7 +24,7 @@ pub(super) fn plan(project: &Project, observed: &Observed, options: &PlanOptions
         }
         Verb::Start => start(&mut builder),
         Verb::Restart { no_deps } => restart(&mut builder, *no_deps),
-        Verb::Kill { signal, remove_orphans } => kill(&mut builder, signal, *remove_orphans),
+        Verb::Kill { signal } => kill(&mut builder, signal),
         Verb::Remove { stop, volumes } => {
             for container in targets(&builder, &options.services) {
                 if *stop || !container.state.is_active() {
@@ -198,13 +197,8 @@ fn restart(builder: &mut Builder<'_>, no_deps: bool) {
     }
 }
 
-fn kill(builder: &mut Builder<'_>, signal: &str, remove_orphans: bool) {
-    let (project, observed, options) = (builder.project, builder.observed, builder.options);
-    let mut victims = targets(builder, &options.services);
-    if remove_orphans {
-        victims
-            .extend(observed.containers.values().filter(|found| !found.oneoff && is_orphan(project, options, found)));
-    }
+fn kill(builder: &mut Builder<'_>, signal: &str) {
+    let victims = targets(builder, &builder.options.services);
     for container in victims.into_iter().filter(|container| container.state.is_active()) {
         let action = Action::KillContainer { container: reference(container), signal: signal.to_owned() };
         builder.step(action, Cause::Requested);

@@ -36,8 +36,6 @@ pub enum Verb {
     Kill {
         /// Name or number of the signal.
         signal: String,
-        /// Also to containers of services that the file doesn't have.
-        remove_orphans: bool,
     },
     /// `rm`: remove containers that don't run.
     Remove {

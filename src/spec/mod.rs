@@ -7,7 +7,7 @@ mod assemble;
 mod canonical;
 pub mod diagnostic;
 pub mod discover;
-mod dotenv;
+pub(crate) mod dotenv;
 mod environment;
 pub mod explain;
 mod extends;

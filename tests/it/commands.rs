@@ -55,3 +55,18 @@ fn help_and_version_speak_for_themselves() {
     }
     assert!(sandbox.stack("version --short").ok().out.trim().starts_with(env!("CARGO_PKG_VERSION")));
 }
+
+#[test]
+fn variables_of_files_reach_a_one_off() {
+    let sandbox = Sandbox::with("services: { app: { image: stack/host, environment: { A: file, B: file } } }");
+    sandbox.file("one.env", "A=one\nC='quoted # text'\n");
+    sandbox.file("two.env", "A=two\nD=${C}!\n");
+    let flags = "--env-from-file one.env --env-from-file two.env -e B=flag";
+    let ran = sandbox.stack(&format!("run --rm -T {flags} app sh -c env")).ok();
+    for line in ["A=two", "B=flag", "C=quoted # text", "D=quoted # text!"] {
+        assert!(ran.out.lines().any(|seen| seen == line), "{line}: {ran}");
+    }
+    sandbox.file("bad.env", "A=1\nB C=2\n");
+    sandbox.stack("run --rm -T --env-from-file bad.env app true").fails(&["bad.env: line 2"]);
+    sandbox.stack("down").ok();
+}

@@ -67,6 +67,40 @@ fn orphans_go_when_asked() {
 }
 
 #[test]
+fn kill_leaves_orphans_alone_unless_asked() {
+    let sandbox = Sandbox::with(PAIR);
+    sandbox.stack("up -d").ok();
+    let one = "services: { db: { image: stack/host, init: true, command: [\"sleep\", \"infinity\"] } }";
+    sandbox.file("stack.yaml", one);
+    sandbox.stack("kill").ok();
+    sandbox.until_state("db", "exited");
+    assert_eq!(sandbox.field("app", "State"), "running");
+    sandbox.stack("kill --remove-orphans").ok();
+    sandbox.until_state("app", "exited");
+}
+
+#[test]
+fn events_of_the_past_are_shown_once() {
+    let sandbox = Sandbox::with(PAIR);
+    sandbox.stack("up -d").ok();
+    let started = |ran: String| ran.lines().filter(|line| line.contains("container start")).count();
+    assert_eq!(started(sandbox.stack("events --since 10m --until 0s").ok().out), 2);
+    assert_eq!(started(sandbox.stack("events --since 10m --until 0s app").ok().out), 1);
+    let until = jiff::Timestamp::now();
+    sandbox.stack("restart app -t 0").ok();
+    assert_eq!(started(sandbox.stack(&format!("events --since 10m --until {until}")).ok().out), 2);
+    // A future end: what is past and what comes, and then it returns by itself.
+    let until = jiff::Timestamp::now() + std::time::Duration::from_millis(300);
+    let json = sandbox.stack(&format!("events --since 10m --until {until} --json")).ok().out;
+    let actions: Vec<String> = json
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["action"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(actions.iter().filter(|action| *action == "start").count() >= 2, "{actions:?}");
+    assert!(actions.iter().any(|action| action == "die"), "{actions:?}");
+}
+
+#[test]
 fn a_grace_period_ends_with_a_kill() {
     let sandbox = Sandbox::with(
         r#"services: { deaf: { image: stack/host, command: ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1000; done"] } }"#,

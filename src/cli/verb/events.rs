@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::time::Duration;
 
 use clap::Args;
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::cli::error::{Error, Outcome};
 use crate::cli::project::Context;
 use crate::cli::session::{open, reply};
+use crate::cli::time::parse_point;
 use crate::engine::control::{Action, Event, Kind, Reply, Request};
+use crate::engine::history::{self, Entry};
 
 /// Follow what happens to the stack's containers.
 #[derive(Debug, Args)]
@@ -20,23 +24,59 @@ pub(crate) struct Events {
     /// Print JSON, an object a line
     #[arg(long)]
     json: bool,
+    /// Begin with what happened after this time, or within a duration such as 10m
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// End with what happened before this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
 }
 
 impl Events {
     pub(crate) async fn run(&self, context: &Context) -> Outcome {
         let target = context.target()?;
         target.check_services(&self.services, &context.containers(&target.name)?)?;
-        let client = open(context, &target.name, &Request::Events, &[]).await?;
-        loop {
-            if let Reply::Event(event) = reply(&client).await?.0
-                && event.kind == Kind::Container
-                && (self.services.is_empty() || self.services.contains(&event.service))
-            {
-                for action in actions(&event.action) {
-                    self.print(context, &event, action)?;
+        let now = Timestamp::now();
+        let point = |text: &Option<String>| text.as_deref().map(|text| parse_point(text, now)).transpose();
+        let (since, until) = (point(&self.since)?, point(&self.until)?);
+        let past = until.is_some_and(|until| until <= now);
+        // Heard from before the past is read: nothing is missed in between, and what is in both is shown once.
+        let client = if past { None } else { Some(open(context, &target.name, &Request::Events, &[]).await?) };
+        let mut seen = None;
+        if since.is_some() || past {
+            let holds = |time| since.is_none_or(|since| time >= since) && until.is_none_or(|until| time <= until);
+            for entry in history::read(&context.paths, &target.name)? {
+                if let Entry::Event(event) = entry
+                    && holds(event.time)
+                {
+                    seen = Some(event.time);
+                    self.show(context, &event)?;
                 }
             }
         }
+        let Some(client) = client else { return Ok(0) };
+        let follow = async {
+            loop {
+                if let Reply::Event(event) = reply(&client).await?.0
+                    && seen.is_none_or(|seen| event.time > seen)
+                {
+                    self.show(context, &event)?;
+                }
+            }
+        };
+        match until.map(|until| Duration::try_from(until.duration_since(now)).unwrap_or_default()) {
+            Some(left) => tokio::time::timeout(left, follow).await.unwrap_or(Ok(0)),
+            None => follow.await,
+        }
+    }
+
+    fn show(&self, context: &Context, event: &Event) -> Result<(), Error> {
+        if event.kind == Kind::Container && (self.services.is_empty() || self.services.contains(&event.service)) {
+            for action in actions(&event.action) {
+                self.print(context, event, action)?;
+            }
+        }
+        Ok(())
     }
 
     fn print(&self, context: &Context, event: &Event, action: &str) -> Result<(), Error> {

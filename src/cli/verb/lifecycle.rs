@@ -60,6 +60,9 @@ pub(crate) struct Kill {
     /// Signal by name or number
     #[arg(short, long, value_name = "SIGNAL", default_value = "SIGKILL")]
     signal: String,
+    /// Also containers of services that the file does not have
+    #[arg(long)]
+    remove_orphans: bool,
 }
 
 /// Freeze the processes of services.
@@ -154,7 +157,13 @@ impl Kill {
         if containers.is_empty() {
             return Ok(0);
         }
-        let request = Request::Kill { services: self.services.clone(), signal: self.signal.clone() };
+        let services = match &target.loaded {
+            Some(loaded) if self.services.is_empty() && !self.remove_orphans => {
+                loaded.all_services.iter().cloned().collect()
+            }
+            _ => self.services.clone(),
+        };
+        let request = Request::Kill { services, signal: self.signal.clone() };
         carry_out(context, &target.name, &request, "kill").await.map(|_| 0)
     }
 }

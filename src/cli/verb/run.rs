@@ -1,7 +1,7 @@
 //! `stack run`.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -25,6 +25,9 @@ pub(crate) struct Run {
     /// Set a variable, NAME=VALUE; repeatable
     #[arg(short, long, value_name = "VARIABLE")]
     env: Vec<String>,
+    /// Set the variables of a file, before those of `--env`; repeatable
+    #[arg(long, value_name = "FILE")]
+    env_from_file: Vec<PathBuf>,
     /// Add a label, NAME=VALUE; repeatable
     #[arg(short, long, value_name = "LABEL")]
     label: Vec<String>,
@@ -134,6 +137,9 @@ impl Run {
             if args.is_empty() {
                 service.command = Some(Vec::new());
             }
+        }
+        for (name, value) in process::environment_of_files(&self.env_from_file)? {
+            service.environment.insert(name, Some(value));
         }
         for variable in process::environment(&self.env)? {
             if let Some((name, value)) = variable.split_once('=') {

@@ -30,6 +30,9 @@ pub(crate) struct Stats {
     /// Show once and return
     #[arg(long)]
     no_stream: bool,
+    /// Don't shorten ids
+    #[arg(long)]
+    no_trunc: bool,
     /// Form of the output: table, json or a template
     #[arg(long, value_name = "FORM")]
     format: Option<String>,
@@ -73,7 +76,8 @@ impl Stats {
                 .map(|container| (container.record.id.clone(), (usage(container.state.pid), Instant::now())))
                 .collect();
             if !first {
-                let rows: Vec<Row> = containers.iter().map(|container| row(container, &before, &now)).collect();
+                let rows: Vec<Row> =
+                    containers.iter().map(|container| row(container, &before, &now, self.no_trunc)).collect();
                 self.show(context, &format, &rows)?;
                 if self.no_stream {
                     return Ok(0);
@@ -109,7 +113,7 @@ impl Stats {
 
 type Looks = BTreeMap<String, (Usage, Instant)>;
 
-fn row(container: &Container, before: &Looks, now: &Looks) -> Row {
+fn row(container: &Container, before: &Looks, now: &Looks, whole_id: bool) -> Row {
     let record = &container.record;
     let (usage, at) = now[&record.id];
     let (old, then) = before.get(&record.id).copied().unwrap_or((usage, at));
@@ -120,7 +124,7 @@ fn row(container: &Container, before: &Looks, now: &Looks) -> Row {
         ("BlockIO", format!("{} / {}", size(usage.read), size(usage.written))),
         ("CPUPerc", format!("{:.2}%", percent(usage.cpu.saturating_sub(old.cpu), elapsed))),
         ("Container", record.name.clone()),
-        ("ID", record.id.chars().take(12).collect()),
+        ("ID", record.id.chars().take(if whole_id { record.id.len() } else { 12 }).collect()),
         ("MemPerc", format!("{:.2}%", percent(usage.memory, usage.limit))),
         ("MemUsage", format!("{} / {}", binary(usage.memory), binary(usage.limit))),
         ("Name", record.name.clone()),
