@@ -15,6 +15,8 @@ mod pty;
 mod sandbox;
 mod wire;
 
+mod access;
+mod attacks;
 mod beside;
 mod ci;
 mod commands;

@@ -13,14 +13,14 @@ use crate::poll::{until, until_true};
 use crate::sandbox::Sandbox;
 
 /// The registry's address in the sandbox's own network namespace.
-const AT: &str = "127.0.0.1:5000";
+pub(crate) const AT: &str = "127.0.0.1:5000";
 
 /// A running registry. Dropped, it ends.
-struct Registry(Child);
+pub(crate) struct Registry(Child);
 
 impl Registry {
     /// Starts one; `http` and `auth` are further lines of its configuration.
-    fn start(sandbox: &Sandbox, http: &str, auth: &str) -> Registry {
+    pub(crate) fn start(sandbox: &Sandbox, http: &str, auth: &str) -> Registry {
         let data = sandbox.path("registry");
         let text = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
@@ -43,14 +43,14 @@ impl Drop for Registry {
 }
 
 /// Runs a program of the test's own; it must succeed.
-fn run(sandbox: &Sandbox, program: &str, words: &str) -> String {
+pub(crate) fn run(sandbox: &Sandbox, program: &str, words: &str) -> String {
     let output = sandbox.command(program, &words.split_whitespace().collect::<Vec<_>>()).output().unwrap();
     assert!(output.status.success(), "{program} {words}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// A sandbox whose store has the image `NAME`, with busybox and a file of bytes that don't compress.
-fn with_image(text: &str, name: &str, ballast: usize) -> Sandbox {
+pub(crate) fn with_image(text: &str, name: &str, ballast: usize) -> Sandbox {
     let sandbox = Sandbox::with(text);
     sandbox.busybox_tar();
     let mut bytes = vec![0; ballast];

@@ -55,15 +55,15 @@ pub(super) async fn piece(
     }
 }
 
-/// All of a body, which must not be larger than `limit`.
+/// Adds all of a body to `all`, which must not become larger than `limit`; what came stays there if it breaks off.
 pub(super) async fn read(
     mut body: Incoming,
+    all: &mut Vec<u8>,
     limit: usize,
     host: &str,
     doing: &str,
     stall: Duration,
-) -> Result<Vec<u8>, Error> {
-    let mut all = Vec::new();
+) -> Result<(), Error> {
     while let Some(data) = piece(&mut body, host, doing, stall).await? {
         if all.len() + data.len() > limit {
             let why = format!("it is larger than {limit} bytes");
@@ -71,7 +71,7 @@ pub(super) async fn read(
         }
         all.extend_from_slice(&data);
     }
-    Ok(all)
+    Ok(())
 }
 
 /// What a registry says about a failure, as `: text`; nothing where it says nothing of use.

@@ -95,7 +95,8 @@ impl Client<'_> {
             }
             _ => return Err(self.refused(response, doing).await),
         }
-        let body = answer::read(response.into_body(), MAX_ANSWER, &near, doing, self.net.settings.stall).await?;
+        let mut body = Vec::new();
+        answer::read(response.into_body(), &mut body, MAX_ANSWER, &near, doing, self.net.settings.stall).await?;
         let granted: Granted =
             serde_json::from_slice(&body).map_err(|_| self.protocol(doing, "it is no token".to_owned()))?;
         let token = if granted.token.is_empty() { granted.access_token } else { granted.token };

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
+use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue, RANGE};
 use hyper::{Method, StatusCode};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -188,10 +188,8 @@ impl Fetch<'_> {
         let mut since = begin;
         while done < layer.size {
             let mut ask = Ask::new(Method::GET, format!("{}/blobs/{}", client.path, layer.digest), &doing);
-            if done > 0
-                && let Ok(range) = HeaderValue::from_str(&format!("bytes={done}-"))
-            {
-                ask.headers.push((RANGE, range));
+            if done > 0 {
+                ask.headers.extend(range_from(done));
             }
             let response = client.send(&ask).await?;
             // A registry that knows no ranges sends all of it again.
@@ -271,8 +269,13 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// Asks for what begins at a byte.
+pub(super) fn range_from(begin: u64) -> Option<(HeaderName, HeaderValue)> {
+    HeaderValue::from_str(&format!("bytes={begin}-")).ok().map(|range| (RANGE, range))
+}
+
 /// Where `Content-Range: bytes 5-9/10` begins.
-fn range_start(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn range_start(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(CONTENT_RANGE)?.to_str().ok()?;
     text.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use hyper::http::response::Parts;
 use hyper::{Method, StatusCode};
 use jiff::Timestamp;
@@ -16,7 +16,7 @@ use super::super::snapshot::chain;
 use super::super::store::{Inner, set_name};
 use super::super::{Digest, Image, ImageConfig, Layer, Reference, Store, host};
 use super::client::{Ask, Client, Patience};
-use super::fetch::Fetch;
+use super::fetch::{Fetch, range_from, range_start};
 use super::gate::{Closing, Gate};
 use super::join::try_join;
 use super::manifest::{self, Document};
@@ -232,21 +232,29 @@ async fn find(client: &Client<'_>, name: &Reference, options: &PullOptions) -> R
     Err(client.protocol(&doing, format!("it leads from index to index, more than {MAX_INDEXES} times")))
 }
 
-/// Asks for a small document until it comes whole: its head, and its body of at most `limit` bytes.
-async fn whole(client: &Client<'_>, ask: &Ask<'_>, limit: usize) -> Result<(Parts, Vec<u8>), Error> {
+/// Asks for a small document until it comes whole: its head, and its body of at most `limit` bytes. With `resume` what came
+/// before a connection broke isn't asked for again.
+async fn whole(client: &Client<'_>, mut ask: Ask<'_>, limit: usize, resume: bool) -> Result<(Parts, Vec<u8>), Error> {
     let mut patience = Patience::new();
+    let mut bytes = Vec::new();
     loop {
-        let response = client.send(ask).await?;
-        if response.status() != StatusCode::OK {
-            return Err(client.refused(response, ask.doing).await);
+        let response = client.send(&ask).await?;
+        match response.status() {
+            StatusCode::PARTIAL_CONTENT if range_start(response.headers()) == Some(bytes.len() as u64) => {}
+            StatusCode::OK => bytes.clear(),
+            _ => return Err(client.refused(response, ask.doing).await),
         }
         let (head, body) = response.into_parts();
-        match answer::read(body, limit, &client.host(), ask.doing, client.net.settings.stall).await {
+        match answer::read(body, &mut bytes, limit, &client.host(), ask.doing, client.net.settings.stall).await {
             Err(Error::Registry(failure)) if failure.is_passing() => match patience.next(None) {
                 Some(wait) => tokio::time::sleep(wait).await,
                 None => return Err(Error::Registry(failure)),
             },
-            other => return other.map(|bytes| (head, bytes)),
+            other => return other.map(|()| (head, bytes)),
+        }
+        ask.headers.retain(|(name, _)| name != RANGE);
+        if resume && !bytes.is_empty() {
+            ask.headers.extend(range_from(bytes.len() as u64));
         }
     }
 }
@@ -261,7 +269,7 @@ async fn document(
 ) -> Result<(Digest, Vec<u8>, Option<String>), Error> {
     let mut ask = Ask::new(Method::GET, format!("{}/manifests/{at}", client.path), doing);
     ask.headers.push((ACCEPT, HeaderValue::from_static(manifest::ACCEPT)));
-    let (head, bytes) = whole(client, &ask, MAX_DOCUMENT).await.map_err(|error| match error {
+    let (head, bytes) = whole(client, ask, MAX_DOCUMENT, false).await.map_err(|error| match error {
         Error::Registry(failure) => match *failure {
             Failure::NotFound { host, detail, .. } => Failure::NotFound { host, name: name.familiar(), detail }.into(),
             other => other.into(),
@@ -287,7 +295,7 @@ async fn configuration(client: &Client<'_>, at: &Descriptor) -> Result<Vec<u8>, 
     let doing = "fetching the image's configuration";
     let ask = Ask::new(Method::GET, format!("{}/blobs/{}", client.path, at.digest), doing);
     let limit = usize::try_from(at.size.min(manifest::MAX_CONFIG)).unwrap_or(usize::MAX);
-    let (_, bytes) = whole(client, &ask, limit).await?;
+    let (_, bytes) = whole(client, ask, limit, true).await?;
     let found = Digest::of(&bytes);
     if found != at.digest || bytes.len() as u64 != at.size {
         return Err(Error::Mismatch { what: "the image's configuration".to_owned(), wanted: at.digest, found });

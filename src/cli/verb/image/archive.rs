@@ -8,7 +8,7 @@ use fs_err as fs;
 use super::find;
 use crate::cli::error::{Error, Outcome};
 use crate::cli::project::Context;
-use crate::images::{Reference, Store};
+use crate::images::{self, Reference, Store};
 
 pub(super) fn import(
     context: &Context,
@@ -56,5 +56,10 @@ pub(super) fn save(store: &Store, images: &[String], output: Option<&Path>) -> O
         }
         None => store.save(&images, io::stdout().lock())?,
     }
+    Ok(0)
+}
+
+pub(super) fn unpack(file: &Path, directory: &Path) -> Outcome {
+    images::unpack_archive(archive(file)?, directory)?;
     Ok(0)
 }

@@ -109,6 +109,15 @@ enum ImageVerb {
         #[arg(required = true, value_name = "IMAGE")]
         images: Vec<String>,
     },
+    /// Unpack a layer's archive onto a directory, as a plain tree
+    #[command(hide = true)]
+    Unpack {
+        /// The archive, plain or compressed with gzip or zstd; `-` reads standard input
+        #[arg(id = "archive", value_name = "ARCHIVE")]
+        file: PathBuf,
+        /// The directory
+        directory: PathBuf,
+    },
     /// Give an image one more name
     Tag {
         /// Name or id
@@ -123,6 +132,7 @@ impl Image {
         require_root()?;
         let store = Store::open(&context.paths.lib)?;
         match &self.verb {
+            ImageVerb::Unpack { file, directory } => archive::unpack(file, directory),
             ImageVerb::Ls { quiet, format } => list::list(context, &store, *quiet, format.as_deref()),
             ImageVerb::Pull { reference, platform, quiet } => {
                 pull(context, &store, policy::wanted(reference, platform.as_deref())?, *quiet).await
