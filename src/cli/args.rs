@@ -151,6 +151,8 @@ pub(crate) enum Verb {
     Pull(verb::pull::Pull),
     /// Bring the images of services to their registries
     Push(verb::push::Push),
+    /// Write down in `stack.lock` which images the services use, by digest
+    Lock(verb::lock::LockImages),
     /// Log in to a registry
     Login(verb::login::Login),
     /// Forget the login to a registry

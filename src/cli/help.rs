@@ -13,7 +13,10 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Work inside", &["exec", "run", "attach", "cp", "top", "stats", "events", "port", "export", "commit", "diff"]),
     (
         "The file and its images",
-        &["config", "build", "pull", "push", "images", "image", "login", "logout", "volumes", "volume", "network"],
+        &[
+            "config", "build", "pull", "push", "lock", "images", "image", "login", "logout", "volumes", "volume",
+            "network",
+        ],
     ),
     ("About stack", &["completion", "version"]),
 ];

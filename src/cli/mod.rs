@@ -20,6 +20,7 @@ mod github;
 mod help;
 mod interrupt;
 mod invoker;
+mod lock;
 mod policy;
 mod prefix;
 mod prepare;
@@ -106,6 +107,7 @@ fn carry_out(verb: Verb, context: &Context) -> Outcome {
         Verb::Events(verb) => block_on(verb.run(context)),
         Verb::Pull(verb) => block_on(verb.run(context)),
         Verb::Push(verb) => block_on(verb.run(context)),
+        Verb::Lock(verb) => block_on(verb.run(context)),
         Verb::Login(verb) => block_on(verb.run(context)),
         Verb::Logout(verb) => verb.run(context),
         Verb::Build(verb) => block_on(verb.run(context)),

@@ -34,6 +34,9 @@ pub(crate) struct ImageFlags {
     /// Don't show the progress of pulls
     #[arg(long)]
     pub(crate) quiet_pull: bool,
+    /// Use exactly the images that `stack.lock` names (in CI: by itself, where the file is there)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub(crate) locked: Option<bool>,
 }
 
 /// When to pull.

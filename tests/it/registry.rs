@@ -112,9 +112,35 @@ fn what_is_pushed_is_pulled_by_up_and_by_others() {
     let pulled = sandbox.stack("pull").ok();
     assert!(pulled.err.contains("Pulled"), "{pulled}");
 
+    what_is_locked_is_used(&sandbox, &name);
     sandbox.stack(&format!("image pull {AT}/lib/none")).fails(&["no image", "check the name"]);
     sandbox.stack("image pull 127.0.0.1:1/x").fails(&["cannot connect to 127.0.0.1:1", "refused"]);
     sandbox.stack("image pull host.invalid/x").fails(&["cannot find the address of host.invalid"]);
+}
+
+/// `stack.lock` holds an image although its name moves on.
+fn what_is_locked_is_used(sandbox: &Sandbox, name: &str) {
+    sandbox.file("stack.yaml", &format!("services: {{ app: {{ image: \"{name}\", command: [cat, /who] }} }}"));
+    sandbox.stack("up --locked").fails(&["there is no", "stack lock"]);
+    let locked = sandbox.stack("lock").ok();
+    assert!(locked.out.starts_with(&format!("{name} ")) && locked.out.ends_with("(new)\n"), "{locked}");
+    let first = fs_err::read_to_string(sandbox.path("stack.lock")).unwrap();
+    // Somebody else's new one.
+    sandbox.file("rootfs/who", "new");
+    run(sandbox, "tar", "-C rootfs -cf new.tar .");
+    sandbox.stack(&format!("image import new.tar {name}")).ok();
+    sandbox.stack(&format!("image push {name}")).ok();
+    let up = sandbox.stack_env(&[("CI", "true")], "up --no-log-prefix").code(1);
+    assert!(up.err.contains("has moved to") && !up.out.contains("new"), "{up}");
+    sandbox.stack("image prune -af").ok();
+    let up = sandbox.stack("up --locked --no-log-prefix").code(1);
+    assert!(!up.out.contains("new"), "{up}");
+    assert!(sandbox.stack_env(&[("CI", "true")], "up --locked=false --no-log-prefix").ok().out.contains("new"));
+    let moved = sandbox.stack("lock").ok();
+    assert!(moved.out.contains(" → "), "{moved}");
+    assert_ne!(fs_err::read_to_string(sandbox.path("stack.lock")).unwrap(), first);
+    assert!(sandbox.stack("up --locked --no-log-prefix").ok().out.contains("new"));
+    sandbox.stack("down").ok();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::cli::error::Outcome;
+use crate::cli::lock;
 use crate::cli::prepare::{self, ImageFlags};
 use crate::cli::project::{Context, require_kernel, require_root};
 use crate::cli::session::{carry_out, with_consent};
@@ -39,9 +40,10 @@ pub(crate) struct Scale {
 
 impl Create {
     pub(crate) async fn run(&self, context: &Context) -> Outcome {
-        let loaded = context.load(&self.services)?;
+        let mut loaded = context.load(&self.services)?;
         require_root()?;
         require_kernel()?;
+        lock::pin(context, &mut loaded, self.images.locked)?;
         let no_deps = self.changes.no_deps;
         let mut up = prepare::up(&loaded, &self.services, no_deps)?;
         self.changes.apply(&mut up, &loaded)?;
@@ -57,10 +59,11 @@ impl Scale {
     pub(crate) async fn run(&self, context: &Context) -> Outcome {
         let names: Vec<String> =
             self.numbers.iter().map(|pair| pair.split('=').next().unwrap_or_default().to_owned()).collect();
-        let loaded = context.load(&names)?;
+        let mut loaded = context.load(&names)?;
         let scale = prepare::scale(&loaded, &self.numbers)?;
         require_root()?;
         require_kernel()?;
+        lock::pin(context, &mut loaded, None)?;
         let mut up = prepare::up(&loaded, &names, self.no_deps)?;
         up.scale = scale;
         let chosen = prepare::selected(&loaded, &names, self.no_deps)?;

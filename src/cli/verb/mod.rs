@@ -14,6 +14,7 @@ pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod lifecycle;
 pub(crate) mod limits;
+pub(crate) mod lock;
 pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod ls;

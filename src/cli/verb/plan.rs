@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::up::Changes;
 use crate::cli::error::{Error, Outcome};
+use crate::cli::lock;
 use crate::cli::prepare;
 use crate::cli::project::{Context, require_kernel, require_root};
 use crate::cli::session::{open, reply};
@@ -26,6 +27,9 @@ pub(crate) struct Plan {
     /// Create, but don't start
     #[arg(long)]
     no_start: bool,
+    /// Use exactly the images that `stack.lock` names (in CI: by itself, where the file is there)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    locked: Option<bool>,
     /// How to print: text or json
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t, hide_possible_values = true)]
     format: Format,
@@ -49,9 +53,10 @@ const CHANGES: u8 = 2;
 
 impl Plan {
     pub(crate) async fn run(&self, context: &Context) -> Outcome {
-        let loaded = context.load(&self.services)?;
+        let mut loaded = context.load(&self.services)?;
         require_root()?;
         require_kernel()?;
+        lock::pin(context, &mut loaded, self.locked)?;
         let mut up = prepare::up(&loaded, &self.services, self.changes.no_deps)?;
         self.changes.apply(&mut up, &loaded)?;
         up.no_start = self.no_start;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::cli::error::{Error, Outcome};
+use crate::cli::lock;
 use crate::cli::prepare::{self, ImageFlags};
 use crate::cli::process::{self, Front};
 use crate::cli::project::{Context, require_kernel, require_root};
@@ -98,6 +99,7 @@ impl Run {
         let mut loaded = context.load(std::slice::from_ref(name))?;
         require_root()?;
         require_kernel()?;
+        lock::pin(context, &mut loaded, self.images.locked)?;
         let chosen = prepare::selected(&loaded, std::slice::from_ref(name), self.no_deps)?;
         let front = Front::new(self.no_tty || self.detach, self.interactive);
         let working_dir = loaded.source.working_dir.clone();

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use crate::cli::attached::Attached;
 use crate::cli::error::{Error, Outcome};
+use crate::cli::lock;
 use crate::cli::prefix::Look;
 use crate::cli::prepare::{self, ImageFlags};
 use crate::cli::project::{Context, require_kernel, require_root};
@@ -115,7 +116,7 @@ struct Foreground {
 impl Up {
     pub(crate) async fn run(&self, context: &Context) -> Outcome {
         let asked = Timestamp::now();
-        let loaded = context.load(&self.services)?;
+        let mut loaded = context.load(&self.services)?;
         let fore = &self.foreground;
         for name in fore.exit_code_from.iter().chain(&fore.attach).chain(&fore.no_attach) {
             if !loaded.all_services.contains(name) {
@@ -124,6 +125,7 @@ impl Up {
         }
         require_root()?;
         require_kernel()?;
+        lock::pin(context, &mut loaded, self.images.locked)?;
         let chosen = prepare::selected(&loaded, &self.services, self.changes.no_deps)?;
         let mut up = prepare::up(&loaded, &self.services, self.changes.no_deps)?;
         self.changes.apply(&mut up, &loaded)?;

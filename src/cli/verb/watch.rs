@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::cli::error::Outcome;
 use crate::cli::interrupt::{INTERRUPTED, Interrupts};
+use crate::cli::lock;
 use crate::cli::prepare::{self, ImageFlags};
 use crate::cli::project::{Context, require_kernel, require_root};
 use crate::cli::session::carry_out;
@@ -29,10 +30,11 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) async fn run(&self, context: &Context) -> Outcome {
-        let loaded = context.load(&self.services)?;
+        let mut loaded = context.load(&self.services)?;
         let chosen = prepare::selected(&loaded, &self.services, false)?;
         require_root()?;
         require_kernel()?;
+        lock::pin(context, &mut loaded, None)?;
         // Before anything is built: what changes from now on is acted on.
         let mut watching = Watching::new(context, &loaded, &self.services, self.prune, self.quiet)?;
         if !self.no_up {
