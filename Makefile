@@ -30,6 +30,7 @@ behaviour: build
 # Side by side with docker compose, in one run.
 bench: build
 	@STACK=$(RELEASE) benches/compose.sh
+	@STACK=$(RELEASE) benches/images.sh
 
 # On the kernel and control groups (v2) that most users have, Debian 12's 6.1, in an emulated machine. Before a release.
 vm:

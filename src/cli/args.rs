@@ -178,6 +178,9 @@ pub(crate) enum Verb {
     /// Work with networks of all stacks
     #[command(subcommand_required = true)]
     Network(verb::resources::Network),
+    /// See and free the space that images, containers, volumes and build caches take
+    #[command(subcommand_required = true)]
+    System(verb::system::System),
     /// Work with images
     #[command(subcommand_required = true)]
     Image(verb::image::Image),

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 
 use fs_err as fs;
 use rustix::fs::FlockOperation;
@@ -32,6 +33,37 @@ impl Store {
             other => Some(other?),
         };
         Ok(Collector { inner: &self.inner, in_use: in_use()?, alone })
+    }
+}
+
+/// What a store holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// Images.
+    pub images: usize,
+    /// Images that containers use.
+    pub used: usize,
+    /// Blobs and layers of these.
+    pub needed: Vec<PathBuf>,
+}
+
+impl Store {
+    /// What the store holds, and what of it the images `in_use` need.
+    pub fn content(&self, in_use: &[Digest]) -> Result<Content, Error> {
+        let inner = &self.inner;
+        let (mut all, mut used) = (HashSet::new(), HashSet::new());
+        let (mut blobs, mut layers) = (HashSet::new(), HashSet::new());
+        for entry in &inner.catalog()?.index.manifests {
+            let Ok(record) = inner.record(entry) else { continue };
+            all.insert(record.id);
+            if in_use.contains(&record.id) {
+                used.insert(record.id);
+                inner.mark(entry, &mut blobs, &mut layers);
+            }
+        }
+        let blobs = blobs.iter().map(|digest| inner.blobs.path(digest));
+        let needed = blobs.chain(layers.iter().map(|name| inner.layers.join(name))).collect();
+        Ok(Content { images: all.len(), used: used.len(), needed })
     }
 }
 

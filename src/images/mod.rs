@@ -48,7 +48,7 @@ pub use copy::{Owner, Spot, copy};
 pub use diff::{Change, Changed};
 pub use digest::Digest;
 pub use error::Error;
-pub use gc::Collector;
+pub use gc::{Collector, Content};
 pub use image::{Image, Layer, Listed, Removed, Rootfs, Writable};
 pub use reference::Reference;
 pub use registry::{Credentials, Failure, LayerState, PullEvent, PullOptions, Pulled, Registries, Settings};

@@ -17,3 +17,4 @@ pub mod ready;
 pub mod seccomp;
 pub mod terminal;
 pub mod tree;
+pub mod usage;

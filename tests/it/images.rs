@@ -3,6 +3,59 @@
 use crate::sandbox::Sandbox;
 
 #[test]
+fn what_nothing_needs_is_seen_and_goes() {
+    let sandbox = Sandbox::with("services: { app: { image: one, command: [sleep, \"99\"] } }");
+    sandbox.busybox_tar();
+    sandbox.stack("image import busybox.tar one").ok();
+    sandbox.stack("up -d").ok();
+    sandbox.shell(&[], "head -c 3000000 /dev/urandom > rootfs/large; tar -C rootfs -cf two.tar .").ok();
+    sandbox.stack("image import two.tar two").ok();
+    let row = |kind: &str| -> Vec<String> {
+        let table = sandbox.stack("system df").ok().out;
+        let line = table.lines().find(|line| line.starts_with(kind)).unwrap_or_else(|| panic!("{table}"));
+        line[kind.len()..].split_whitespace().map(str::to_owned).collect()
+    };
+    let before = row("Images");
+    assert_eq!(before[..2], ["2", "1"], "{before:?}");
+    assert_eq!(row("Containers")[..2], ["1", "1"]);
+    let pruned = sandbox.stack("system prune -af").ok();
+    assert!(pruned.out.contains("Untagged: two:latest") && pruned.out.contains("Total reclaimed space: "), "{pruned}");
+    let after = row("Images");
+    assert!(after[..2] == ["1", "1"] && after[2] != before[2], "{before:?} {after:?}");
+    // What runs isn't touched, and can be made anew.
+    sandbox.stack("up -d --force-recreate -t 0").ok();
+    sandbox.until_state("app", "running");
+    let history = sandbox.stack("image history one").ok();
+    assert!(history.out.contains("imported from an archive"), "{history}");
+}
+
+/// Archives go to other tools and come back, in every form.
+#[test]
+fn archives_are_those_of_others() {
+    let sandbox = Sandbox::with("services: {}");
+    sandbox.busybox_tar();
+    sandbox.stack("image import busybox.tar one:1").ok();
+    let id = sandbox.stack("image inspect one:1").ok();
+    let id = id.out.lines().find(|line| line.contains("\"Id\"")).unwrap().to_owned();
+    let sh = |line: &str| sandbox.shell(&[], line).ok();
+    sandbox.stack("image save one:1 -o saved.tar").ok();
+    sh("skopeo copy -q oci-archive:saved.tar:1 oci:layout:1 && skopeo copy -q docker-archive:saved.tar dir:dir");
+    sh(
+        "skopeo copy -q oci:layout:1 oci-archive:oci.tar:one:2 && skopeo copy -q oci:layout:1 docker-archive:docker.tar:one:3",
+    );
+    sh("gzip -k docker.tar; zstd -q oci.tar");
+    for (archive, name) in
+        [("oci.tar", "one:2"), ("docker.tar", "one:3"), ("docker.tar.gz", "one:3"), ("oci.tar.zst", "one:2")]
+    {
+        sandbox.stack("image rm one:1 one:2 one:3");
+        let loaded = sandbox.stack(&format!("image load -i {archive}")).ok();
+        assert!(loaded.out.contains(name), "{archive} {loaded}");
+        let inspected = sandbox.stack(&format!("image inspect {name}")).ok();
+        assert!(inspected.out.contains(&id), "{archive}: {id} in {inspected}");
+    }
+}
+
+#[test]
 fn an_imported_image_runs_and_goes() {
     let sandbox = Sandbox::with("services: { app: { image: tiny, command: [\"echo\", \"from tiny\"] } }");
     sandbox.busybox_tar();

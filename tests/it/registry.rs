@@ -130,10 +130,10 @@ fn what_is_locked_is_used(sandbox: &Sandbox, name: &str) {
     run(sandbox, "tar", "-C rootfs -cf new.tar .");
     sandbox.stack(&format!("image import new.tar {name}")).ok();
     sandbox.stack(&format!("image push {name}")).ok();
-    let up = sandbox.stack_env(&[("CI", "true")], "up --no-log-prefix").code(1);
+    let up = sandbox.stack_env(&[("CI", "true")], "up --no-log-prefix").ok();
     assert!(up.err.contains("has moved to") && !up.out.contains("new"), "{up}");
     sandbox.stack("image prune -af").ok();
-    let up = sandbox.stack("up --locked --no-log-prefix").code(1);
+    let up = sandbox.stack("up --locked --no-log-prefix").ok();
     assert!(!up.out.contains("new"), "{up}");
     assert!(sandbox.stack_env(&[("CI", "true")], "up --locked=false --no-log-prefix").ok().out.contains("new"));
     let moved = sandbox.stack("lock").ok();

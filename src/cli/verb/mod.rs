@@ -27,6 +27,7 @@ pub(crate) mod resources;
 pub(crate) mod run;
 pub(crate) mod snapshot;
 pub(crate) mod stats;
+pub(crate) mod system;
 pub(crate) mod timeline;
 pub(crate) mod top;
 pub(crate) mod up;

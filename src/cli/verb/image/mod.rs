@@ -5,6 +5,8 @@ mod inspect;
 mod list;
 mod remove;
 
+pub(crate) use remove::collect;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 

@@ -27,18 +27,25 @@ pub(super) fn prune(context: &Context, store: &Store, all: bool, force: bool) ->
     if !force && !terminal::agreed(&question)? {
         return Err(Error::new("nothing was changed"));
     }
-    let removed = collect(context, store, all)?;
-    show(context, &removed)?;
+    let removed = collect(context, store, all, || Ok(()))?;
     writeln!(context.ui.out(), "Total reclaimed space: {}", size(removed.freed))?;
     Ok(0)
 }
 
-/// Removes images that no container uses, and content that nothing refers to.
-pub(crate) fn collect(context: &Context, store: &Store, all: bool) -> Result<Removed, Error> {
-    let removed = store.collector(|| state::images_in_use(&context.paths))?.prune(all)?;
-    removed.ok_or_else(|| {
+/// Removes images that no container uses, and content that nothing refers to; does `more` while nobody builds or pulls.
+pub(crate) fn collect(
+    context: &Context,
+    store: &Store,
+    all: bool,
+    more: impl FnOnce() -> Result<(), Error>,
+) -> Result<Removed, Error> {
+    let collector = store.collector(|| state::images_in_use(&context.paths))?;
+    let removed = collector.prune(all)?.ok_or_else(|| {
         Error::new("images are being pulled, built or started, so none are removed now").hint("run it again afterwards")
-    })
+    })?;
+    show(context, &removed)?;
+    more()?;
+    Ok(removed)
 }
 
 fn show(context: &Context, removed: &Removed) -> Result<(), Error> {
