@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Side by side with docker compose, in one run: up, up again with nothing to do, down, and the memory of what looks after
-# the containers meanwhile, of stacks of 1, 10 and 50 services; a one-off container; a command in a running one.
+# the containers meanwhile, of stacks of 1, 10 and 50 services; a one-off container; a command in a running one; dev mode.
 # usage: benches/compose.sh [SIZES]
 #   STACK=FILE        the binary to measure (default: stack)
 #   RUNS=N            runs of each measurement; the median counts (default: 5)
@@ -58,7 +58,7 @@ docker version >/dev/null || { tail "$LAB/dockerd.log" >&2; exit 1; }
 
 # One image for both: a static busybox that serves a page.
 cp "$(command -v busybox)" "$LAB/root/bin/busybox"
-ln -s busybox "$LAB/root/bin/httpd"
+for applet in httpd sh cp; do ln -s busybox "$LAB/root/bin/$applet"; done
 tar -C "$LAB/root" -cf "$LAB/image.tar" .
 docker import "$LAB/image.tar" bench:1 >/dev/null
 "$STACK" image import "$LAB/image.tar" bench:1 >/dev/null
@@ -129,3 +129,42 @@ for _ in $(seq "${RUNS:-5}"); do
 done
 row run 'run --rm' ms 1000
 "$STACK" down >/dev/null 2>&1
+
+# Dev mode: from a saved file to the answer of a new process, which shows what the file said when it began.
+mkdir -p src
+cat >compose.yaml <<'END'
+services:
+  web:
+    image: "bench:1"
+    command: [sh, -c, "cp /src/v /www/v; exec httpd -f -h /www"]
+    stop_signal: SIGKILL
+    develop: { watch: [{ action: sync+restart, path: ./src, target: /src, initial_sync: true }] }
+END
+saved() {
+    local version=$1 address=$2 said
+    echo "$version" >src/v
+    for _ in $(seq 20000); do
+        said=$(busybox wget -q -T 5 -O - "http://$address/v" 2>/dev/null) || true
+        [ "$said" != "$version" ] || return 0
+    done
+    return 1
+}
+for tool in stack docker; do
+    compose=("$STACK")
+    [ $tool = stack ] || compose=(docker compose)
+    echo 0 >src/v
+    "${compose[@]}" up -d >/dev/null 2>&1
+    address=$("${compose[@]}" exec -T web busybox hostname -i)
+    "${compose[@]}" watch --no-up >"$LAB/watch.log" 2>&1 &
+    watcher=$!
+    until grep -qi 'watch enabled' "$LAB/watch.log"; do sleep 0.1; done
+    saved first "$address"
+    for run in $(seq "${RUNS:-5}"); do
+        sleep 1
+        seconds saved "$run" "$address" >>"$LAB/watch.$tool.values"
+    done
+    kill -INT "$watcher"
+    wait "$watcher" || true
+    "${compose[@]}" down -t 0 >/dev/null 2>&1
+done
+row watch 'watch: saved to serving' ms 1000

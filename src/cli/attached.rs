@@ -93,6 +93,7 @@ impl Attached<'_> {
         let work = self.ask(&Request::Up(Box::new(up))).await?;
         let (mut work, mut stopper): (Option<Client>, Option<Client>) = (Some(work), None);
         let mut ending = Ending::No;
+        let mut stopping = BTreeSet::new();
         loop {
             let live = watch.progress.is_live();
             tokio::select! {
@@ -110,9 +111,17 @@ impl Attached<'_> {
                 }
                 next = reply(&events) => if let Reply::Event(event) = next?.0 {
                     watch.event(&event)?;
-                    if let (Action::Warning { message }, None, Ending::No) = (&event.action, &work, ending) {
-                        watch.close_progress()?;
-                        self.context.ui.warn(format!("{}: {message}", event.name))?;
+                    match &event.action {
+                        Action::Stopping => drop(stopping.insert(event.id.clone())),
+                        Action::Stopped => drop(stopping.remove(&event.id)),
+                        // How a container is stopped needs no words.
+                        Action::Warning { message }
+                            if work.is_none() && ending == Ending::No && !stopping.contains(&event.id) =>
+                        {
+                            watch.close_progress()?;
+                            self.context.ui.warn(format!("{}: {message}", event.name))?;
+                        }
+                        _ => {}
                     }
                     if ending == Ending::No && watch.first.is_some() {
                         watch.close_progress()?;

@@ -18,7 +18,7 @@ use super::session::{open, reply};
 use super::ui::{self, ProgressMode};
 use crate::engine::control::{self, Reply, Request};
 use crate::engine::rootfs::Root;
-use crate::engine::state::{self, Container};
+use crate::engine::state::{self, Container, Health};
 use crate::engine::watch::{Brought, Change, Changes, Rule, Tree, Work, bring, initial, plan};
 use crate::images::Store;
 use crate::spec::Loaded;
@@ -151,8 +151,9 @@ impl Doer<'_> {
             done.push(synced(changed));
         }
         if work.restart || work.restart_if_changed && changed > 0 {
+            let listened = self.containers(service)?.iter().any(|container| !container.state.listens.is_empty());
             self.ask(&Request::Restart { services: vec![service.to_owned()], timeout: None, no_deps: false }).await?;
-            self.healthy(service).await?;
+            self.ready(service, listened).await?;
             done.push("serving again".to_owned());
         }
         if changed > 0 {
@@ -212,16 +213,16 @@ impl Doer<'_> {
             return Ok(vec!["built, the image is the same".to_owned()]);
         }
         self.begin(service).await?;
-        self.healthy(service).await?;
+        self.ready(service, false).await?;
         if self.prune {
             store.collector(|| state::images_in_use(&self.context.paths))?.prune(false)?;
         }
         Ok(vec!["built".to_owned(), "serving again".to_owned()])
     }
 
-    /// Waits for the health check of a service, where it has one.
-    async fn healthy(&self, service: &str) -> Result<(), Error> {
-        if self.containers(service)?.iter().all(|container| container.record.healthcheck.is_none()) {
+    /// Waits until a service is ready again, where something tells that: its health, or that it listens as before.
+    async fn ready(&self, service: &str, listened: bool) -> Result<(), Error> {
+        if !listened && self.containers(service)?.iter().all(|container| container.state.health == Health::None) {
             return Ok(());
         }
         let services = vec![service.to_owned()];
@@ -314,6 +315,9 @@ impl Doer<'_> {
     }
 
     fn named(&self, paths: &BTreeSet<PathBuf>, everything: bool) -> String {
+        // What came and went while an editor saved is none of the user's files.
+        let (there, gone): (Vec<&PathBuf>, Vec<_>) = paths.iter().partition(|path| path.symlink_metadata().is_ok());
+        let paths = if there.is_empty() { gone } else { there };
         let mut names: Vec<String> = paths.iter().take(NAMED).map(|path| self.short(path)).collect();
         if everything {
             names = vec!["everything (more changed than the kernel could tell)".to_owned()];

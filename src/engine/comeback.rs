@@ -6,14 +6,42 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::control::Action as Told;
-use super::state::{Container, Status};
+use super::restart::Policy;
+use super::state::{Container, Health, Record, Status};
 use super::supervisor::Supervisor;
 use crate::planner::{Action, Plan, Reference};
-use crate::spec::model::Service;
+use crate::spec::model::{Port, Service};
 
 /// Whether the shim keeps the sockets that a service's containers listen on.
 pub(crate) fn keeps(service: &Service) -> bool {
     service.develop.is_some()
+        || is_ready_by_port(service)
+        || !service.ports.is_empty()
+        || Policy::of(service) != Policy::No
+}
+
+/// Whether a service is ready once it listens: `x-stack.ready: port`.
+fn is_ready_by_port(service: &Service) -> bool {
+    service.extensions.get("x-stack").is_some_and(|own| own["ready"] == "port")
+}
+
+/// Whether something tells when a container is ready.
+pub(crate) fn tells_ready(record: &Record) -> bool {
+    record.healthcheck.is_some() || is_ready_by_port(&record.config)
+}
+
+/// Whether others reach all published TCP ports of a container, or anything at all where it publishes none.
+fn is_ready(container: &Container) -> bool {
+    let record = &container.record;
+    let reached: Vec<u16> = container
+        .state
+        .listens
+        .iter()
+        .filter(|address| record.endpoints.is_empty() || !address.ip().is_loopback())
+        .map(SocketAddr::port)
+        .collect();
+    let is_tcp = |port: &&Port| port.protocol.as_deref().is_none_or(|protocol| protocol == "tcp");
+    !reached.is_empty() && record.config.ports.iter().filter(is_tcp).all(|port| reached.contains(&port.target))
 }
 
 /// The containers that a plan stops and starts again on networks that it leaves alone.
@@ -89,15 +117,48 @@ impl Supervisor {
                 state.listens.push(address);
             }
         });
-        if let Ok(container) = self.container(id)
-            && let Some(message) = unreachable(&container, address)
-        {
+        let Ok(container) = self.container(id) else { return };
+        self.remember_kept(&container.record);
+        if let Some(message) = unreachable(&container, address) {
             self.tell(&container, Told::Warning { message });
+        }
+        if container.record.healthcheck.is_none() && is_ready_by_port(&container.record.config) && is_ready(&container)
+        {
+            self.set_health(id, Health::Healthy);
+        }
+    }
+
+    /// Copies what the shim needs to keep a container's sockets, for the shim after it.
+    pub(crate) fn remember_kept(self: &Rc<Self>, record: &Record) {
+        if !keeps(&record.config) {
+            return;
+        }
+        let (this, id) = (self.clone(), record.id.clone());
+        tokio::task::spawn_local(async move {
+            let Some(shim) = this.present_shim() else { return };
+            let kept = shim.kept(&id).await.unwrap_or_default();
+            // What has ended meanwhile holds nothing that another shim could go on with.
+            let runs = this.look(&id, |container| container.state.status == Status::Running) == Some(true);
+            if runs && !kept.is_empty() {
+                this.keepers.borrow_mut().insert(id, kept);
+            }
+        });
+    }
+
+    /// Gives a new shim what it needs to keep sockets.
+    pub(crate) async fn keep_on(&self) {
+        let Some(shim) = self.present_shim() else { return };
+        let keepers = std::mem::take(&mut *self.keepers.borrow_mut());
+        for (id, kept) in keepers {
+            if shim.keep_on(&id, &kept).await.is_ok() {
+                self.keepers.borrow_mut().insert(id, kept);
+            }
         }
     }
 
     /// Lets connections to a container's kept sockets be refused.
     pub(crate) async fn refuse(&self, container: &Container) {
+        self.keepers.borrow_mut().remove(&container.record.id);
         if keeps(&container.record.config)
             && let Some(shim) = self.present_shim()
         {

@@ -250,7 +250,13 @@ impl Supervisor {
                 (Goal::Healthy | Goal::Ready, Status::Running) => match state.health {
                     Health::Healthy => Some(Ok(control::Action::Healthy)),
                     Health::Unhealthy => failed("is unhealthy".to_owned()),
-                    Health::None if !has_check && goal == Goal::Ready => Some(Ok(control::Action::Started)),
+                    Health::None if !has_check && goal == Goal::Ready => {
+                        match (state.listened, state.listens.is_empty()) {
+                            (_, false) => Some(Ok(control::Action::Running)),
+                            (false, true) => Some(Ok(control::Action::Started)),
+                            (true, true) => None,
+                        }
+                    }
                     Health::None if !has_check => failed("has no healthcheck configured".to_owned()),
                     Health::None | Health::Starting => None,
                 },

@@ -54,6 +54,7 @@ impl Supervisor {
         let begin = Instant::now();
         let (mut failures, mut early, mut due) = (0, EARLY, begin + interval);
         loop {
+            let listens = self.listens(id);
             let failed = self.check_once(id, check).await;
             let now = Instant::now();
             let Some(failed) = failed else {
@@ -80,9 +81,18 @@ impl Supervisor {
                 Some(_) => due,
                 None => due.min(now + early),
             };
-            tokio::time::sleep_until(if starting { next } else { due }).await;
+            tokio::select! {
+                () = tokio::time::sleep_until(if starting { next } else { due }) => {}
+                // Who has just begun to listen may well be ready.
+                () = self.wait_for(|this| (this.listens(id) > listens).then_some(())), if starting => {}
+            }
             early = (early * 3 / 2).min(interval);
         }
+    }
+
+    /// How many addresses a container is known to listen on.
+    fn listens(&self, id: &str) -> usize {
+        self.look(id, |container| container.state.listens.len()).unwrap_or_default()
     }
 
     /// Runs the check once; how it failed, if it did.
@@ -129,7 +139,8 @@ impl Supervisor {
         }
     }
 
-    fn set_health(&self, id: &str, health: Health) {
+    /// Notes what is known of a container's health now.
+    pub(crate) fn set_health(&self, id: &str, health: Health) {
         let Ok(container) = self.container(id) else { return };
         if container.state.health == health || container.state.status != Status::Running {
             return;

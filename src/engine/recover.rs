@@ -66,6 +66,7 @@ impl Supervisor {
             tokio::time::sleep(restart::pause(losses)).await;
         }
         self.reunite(Vec::new()).await;
+        self.keep_on().await;
         let kept = std::mem::take(&mut *self.keepsakes.borrow_mut());
         for (key, fds) in kept {
             if let Err(e) = self.keep(&key, fds).await {
@@ -165,6 +166,7 @@ impl Supervisor {
             let guards = shim.take(&ports_key(&record.id)).await.unwrap_or_default();
             self.remember_fds(&ports_key(&record.id), &guards);
         }
+        self.remember_kept(record);
         self.watch_health(record);
     }
 

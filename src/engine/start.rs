@@ -7,6 +7,7 @@ use std::rc::Rc;
 use jiff::Timestamp;
 
 use super::bundle::{self, Bundle};
+use super::comeback;
 use super::control::{Action, Failure};
 use super::state::{Container, Health, Record, RunState, Status, VERSION};
 use super::supervisor::{Supervisor, blocking};
@@ -36,6 +37,7 @@ impl Supervisor {
         match launched {
             Ok(()) => {
                 self.watch_health(&container.record);
+                self.remember_kept(&container.record);
                 self.publish_names();
                 if let Ok(container) = self.container(id) {
                     self.tell(&container, Action::Started);
@@ -115,10 +117,11 @@ impl Supervisor {
                 start_time: created.start_time,
                 started: Some(Timestamp::now()),
                 finished: state.finished,
-                health: if record.healthcheck.is_some() { Health::Starting } else { Health::None },
+                health: if comeback::tells_ready(record) { Health::Starting } else { Health::None },
                 restarts: state.restarts,
                 backoff: state.backoff,
                 ports,
+                listened: kept && state.listened,
                 ..RunState::default()
             };
         })?;

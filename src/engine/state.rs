@@ -238,6 +238,8 @@ pub struct RunState {
     pub probe: Option<Probe>,
     /// What it listens on, as far as its sockets are kept.
     pub listens: Vec<SocketAddr>,
+    /// It listened before it was started again.
+    pub listened: bool,
     /// A command stopped it: no policy starts it again.
     pub stopped_by_user: bool,
 }

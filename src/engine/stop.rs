@@ -190,6 +190,7 @@ impl Supervisor {
     /// Lets go of what outlives a container's process: published ports, resolver, network namespace. Idempotent.
     pub(crate) async fn release(self: &Rc<Self>, container: &Container) {
         let record = &container.record;
+        self.keepers.borrow_mut().remove(&record.id);
         self.reserved.borrow_mut().remove(&record.name);
         let ports = self.look(&record.id, |container| container.state.ports.clone()).unwrap_or_default();
         if self.let_network_go(&record.id) {
@@ -243,6 +244,7 @@ impl Supervisor {
             state.oom_killed = oom;
             state.finished = Some(at);
             state.health = Health::None;
+            state.listened |= !state.listens.is_empty();
             state.listens.clear();
             state.restarts = if again { restarts + 1 } else { restarts };
             state.backoff = backoff + 1;
@@ -250,6 +252,7 @@ impl Supervisor {
         if let Err(e) = changed {
             tracing_line(&e.message);
         }
+        self.keepers.borrow_mut().remove(id);
         self.publish_names();
         self.tell(&container, Action::Died { code, restarting: again || returns });
         let id = id.to_owned();

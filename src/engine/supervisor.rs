@@ -60,6 +60,8 @@ pub(crate) struct Supervisor {
     /// The root file systems of containers by id, for their next start. It also keeps the kernel from writing them out
     /// while their processes end, which would hold up who waits for that.
     pub(crate) roots: RefCell<BTreeMap<String, OwnedFd>>,
+    /// What the shim after this one needs to keep the sockets of containers.
+    pub(crate) keepers: RefCell<BTreeMap<String, Vec<OwnedFd>>>,
     /// Containers that are stopped to be started again.
     pub(crate) returning: RefCell<BTreeSet<String>>,
     /// Root file systems of containers that were removed.
@@ -167,6 +169,7 @@ impl Supervisor {
             departures: Departures::default(),
             keepsakes: RefCell::default(),
             roots: RefCell::default(),
+            keepers: RefCell::default(),
             returning: RefCell::default(),
             spent: RefCell::default(),
             estates: RefCell::default(),

@@ -41,6 +41,14 @@ pub(crate) enum Request {
         id: String,
         frozen: bool,
     },
+    /// Copies of what a later shim needs to keep its sockets: the listener of its filter, then the sockets.
+    Kept {
+        id: String,
+    },
+    /// Those come along, from an earlier shim.
+    KeepOn {
+        id: String,
+    },
     /// Keep none of its sockets any more.
     LetGo {
         id: String,

@@ -173,6 +173,8 @@ mod tests {
         let validator = validator();
         let file = |inner: &str| parsed(&format!("services: {{a: {{image: x, x-stack: {inner}}}}}")).unwrap();
         assert!(validator.is_valid(&file("{}")));
+        assert!(validator.is_valid(&file("{ready: port}")));
+        assert!(!validator.is_valid(&file("{ready: soon}")));
         assert!(!validator.is_valid(&file("{nonsense: 1}")));
         assert!(!validator.is_valid(&file("[]")));
     }

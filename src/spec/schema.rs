@@ -256,7 +256,7 @@ pub(crate) static ROOT: Object = object(&[
 static X_STACK: Object = closed(&[]);
 
 /// Our own settings of one service.
-static X_STACK_SERVICE: Object = closed(&[]);
+static X_STACK_SERVICE: Object = closed(&[f("ready", Enum(&["port"]))]);
 
 /// Shape of the whole file.
 pub(crate) static ROOT_SHAPE: Shape = Obj(&ROOT);

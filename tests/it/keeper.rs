@@ -237,3 +237,51 @@ fn another_address_than_before_is_no_obstacle() {
     sandbox.file("conf/address", "127.0.0.1");
     watch.until_said("web listens on 127.0.0.1:8000 only; the published port 8080 can't reach it; bind 0.0.0.0");
 }
+
+#[test]
+fn a_service_is_ready_when_it_listens() {
+    let sandbox = Sandbox::with(
+        r#"
+services:
+  web:
+    image: stack/host
+    command: ["sh", "-c", "sleep 1; exec python3 -m http.server 8000 -d /etc/apt"]
+    ports: ["8080:8000"]
+    x-stack: { ready: port }
+  behind: { image: stack/host, init: true, command: ["sleep", "infinity"], depends_on: { web: { condition: service_healthy } } }
+"#,
+    );
+    let begun = Instant::now();
+    sandbox.stack("up -d").ok();
+    assert!(begun.elapsed() >= Duration::from_secs(1), "behind waits for web");
+    assert_eq!(ask(GET), End::Answered);
+    assert_eq!(sandbox.field("web", "Health"), "healthy");
+    kill_hard(sandbox.pid("web"));
+    sandbox.until_state("web", "exited");
+    sandbox.stack("up -d --wait").ok();
+    assert_eq!(ask(GET), End::Answered);
+}
+
+#[test]
+fn a_killed_shim_keeps_nobody_from_serving() {
+    let sandbox = Sandbox::new();
+    let command = r#"["python3", "-m", "http.server", "8000", "--directory", "/etc/apt"]"#;
+    service(&sandbox, 8000, command, "");
+    sandbox.stack("up -d").ok();
+    until_serving(GET);
+    let shim = sandbox.processes("__shim")[0];
+    let mut stops = Vec::new();
+    let ends = asking(GET, || {
+        kill_hard(shim);
+        until_true("there is another shim", || sandbox.processes("__shim").iter().any(|pid| *pid != shim));
+        until_true("what is inside may listen", || {
+            let line = "import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen()";
+            sandbox.stack_args(&["exec", "-T", "web", "python3", "-c", line]).code == 0
+        });
+        let begun = Instant::now();
+        sandbox.stack("restart").ok();
+        stops.push((begun, Instant::now()));
+        until_serving(GET);
+    });
+    assert_served(&ends, &stops);
+}

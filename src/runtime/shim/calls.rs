@@ -2,11 +2,13 @@
 //! sockets are kept. The kernel allows one listener per process, so one loop answers them all, and the shim by itself:
 //! nobody waits for a supervisor.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::container::Asker;
 use super::keeper::Answer;
 use super::server::{Shim, Source};
 use super::{Event, ping};
+use crate::runtime::wire::Reply;
 use crate::sys::seccomp::Listener;
 
 /// A listener, and whose calls it hears.
@@ -24,6 +26,29 @@ impl Shim {
         if let Ok(token) = self.watch(listener.as_fd(), Source::Calls) {
             self.calls.insert(token, Calls { listener, container });
         }
+    }
+
+    /// Gives what another shim needs to keep a container's sockets.
+    pub(super) fn give_kept(&mut self, asker: Asker, id: &str) {
+        let listener = self.calls.values().find(|calls| calls.container.as_deref() == Some(id));
+        let mut copies: Vec<OwnedFd> = Vec::new();
+        if let (Some(calls), Some(container)) = (listener, self.containers.get(id)) {
+            let fds = std::iter::once(calls.listener.as_fd()).chain(container.keeper.sockets());
+            copies.extend(fds.filter_map(|fd| fd.try_clone_to_owned().ok()));
+        }
+        let borrowed: Vec<BorrowedFd<'_>> = copies.iter().map(AsFd::as_fd).collect();
+        self.reply(asker, Reply::Done, &borrowed);
+    }
+
+    /// Takes over what another shim kept of a container.
+    pub(super) fn keep_on(&mut self, asker: Asker, id: String, fds: Vec<OwnedFd>) {
+        let mut fds = fds.into_iter();
+        let listener = fds.next();
+        if let (Some(listener), Some(container)) = (listener, self.containers.get_mut(&id)) {
+            container.keeper.keep_on(fds);
+            self.listen_for_calls(listener, Some(id));
+        }
+        self.reply(asker, Reply::Done, &[]);
     }
 
     /// Answers the call that waits, or forgets a listener that nobody is left for.

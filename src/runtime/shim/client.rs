@@ -129,6 +129,16 @@ impl Client {
         self.do_it(&Request::Freeze { id: id.to_owned(), frozen }, &[]).await
     }
 
+    /// What the shim after this one needs to keep the container's sockets; nothing if they aren't kept.
+    pub async fn kept(&self, id: &str) -> Result<Vec<OwnedFd>, Error> {
+        self.fds(&Request::Kept { id: id.to_owned() }).await
+    }
+
+    /// Keeps the sockets of an adopted container by what [`Self::kept`] gave.
+    pub async fn keep_on(&self, id: &str, kept: &[OwnedFd]) -> Result<(), Error> {
+        self.do_it(&Request::KeepOn { id: id.to_owned() }, kept).await
+    }
+
     /// Keeps none of the container's sockets any more: connections are refused where no program listens.
     pub async fn let_go(&self, id: &str) -> Result<(), Error> {
         self.do_it(&Request::LetGo { id: id.to_owned() }, &[]).await

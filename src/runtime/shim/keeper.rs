@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
@@ -138,6 +138,21 @@ impl Keeper {
             self.kept.push(Kept { socket, inode, place, free: false, queued: false, told: true });
         }
         Ok(Answer::Listens(address))
+    }
+
+    /// What is kept of the program that runs.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.kept.iter().filter(|kept| !kept.free).map(|kept| kept.socket.as_fd())
+    }
+
+    /// Goes on with what another shim kept, of a program that runs.
+    pub(super) fn keep_on(&mut self, sockets: impl Iterator<Item = OwnedFd>) {
+        let known = |socket: OwnedFd| -> io::Result<Option<Kept>> {
+            let inode = rustix::fs::fstat(&socket)?.st_ino;
+            let place = Place::of(&socket, SocketAddr::try_from(rustix::net::getsockname(&socket)?)?)?;
+            Ok(place.map(|place| Kept { socket, inode, place, free: false, queued: true, told: true }))
+        };
+        self.kept.extend(sockets.filter_map(|socket| known(socket).ok().flatten()));
     }
 
     /// The program is about to end: more connections may wait than it asked for.

@@ -301,6 +301,8 @@ impl Shim {
             Request::Signal { id, signal } => self.signal(asker, &id, signal),
             Request::KillAll { id } => self.kill_all(asker, &id),
             Request::Freeze { id, frozen } => self.freeze(asker, &id, frozen),
+            Request::Kept { id } => self.give_kept(asker, &id),
+            Request::KeepOn { id } => self.keep_on(asker, id, fds),
             Request::LetGo { id } => self.let_go(asker, &id),
             Request::Attach { id } => self.attach(asker, &id),
             Request::CloseInput { id } => self.close_input(asker, &id),
