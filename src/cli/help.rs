@@ -18,7 +18,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "network",
         ],
     ),
-    ("About stack", &["completion", "version"]),
+    ("About stack", &["limits", "completion", "version"]),
 ];
 
 const EXAMPLES: &str = "\

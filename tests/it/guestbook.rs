@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::debian;
 use crate::outside::{self, Outside};
 use crate::poll::until;
+use crate::registry::{AT, Registry};
 use crate::sandbox::{STACK, Sandbox, kill_hard};
 use crate::wire::{http, post};
 
@@ -31,13 +32,21 @@ fn example(sandbox: &Sandbox) {
     sandbox.file("stack.yaml", &text.replace("name: guestbook\n", ""));
 }
 
-/// Makes `debian:bookworm` of Debian's packages, with this machine's way to the mirror.
+/// Makes `debian:bookworm` of Debian's packages, with this machine's way to the mirror. It takes the way of images that
+/// others publish: through a registry.
 fn base_image(sandbox: &Sandbox, root: &Path) {
     sandbox.stack(&format!("image import {} plain", root.display())).ok();
     sandbox.file("base/apt.conf", &outside::apt_conf());
     sandbox.file("base/Dockerfile", "FROM plain\nCOPY apt.conf /etc/apt/apt.conf.d/90machine\n");
-    sandbox.file("base/stack.yaml", "services: { base: { image: debian:bookworm, build: . } }");
+    let published = format!("{AT}/debian:bookworm");
+    sandbox.file("base/stack.yaml", &format!("services: {{ base: {{ image: \"{published}\", build: . }} }}"));
+    let _registry = Registry::start(sandbox, "", "");
     sandbox.stack("-f base/stack.yaml build").ok();
+    sandbox.stack("-f base/stack.yaml push").ok();
+    sandbox.stack(&format!("image rm {published} plain")).ok();
+    sandbox.stack("image prune -af").ok();
+    sandbox.stack(&format!("image pull {published}")).ok();
+    sandbox.stack(&format!("image tag {published} debian:bookworm")).ok();
 }
 
 #[test]

@@ -35,9 +35,6 @@ pub(crate) struct Pull {
     quiet: bool,
     /// Accepted for compatibility: images are pulled side by side
     #[arg(long, hide = true)]
-    parallel: bool,
-    /// Accepted for compatibility
-    #[arg(long, hide = true)]
     no_parallel: bool,
 }
 
