@@ -15,7 +15,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
         "The file and its images",
         &[
             "config", "build", "pull", "push", "lock", "images", "image", "login", "logout", "volumes", "volume",
-            "network",
+            "network", "system",
         ],
     ),
     ("About stack", &["limits", "completion", "version"]),
