@@ -211,7 +211,9 @@ impl Supervisor {
             if self.paths.container(id).join("config.json").exists() {
                 continue;
             }
-            let removed = read_json::<RunState>(&path)?.is_some_and(|state| state.status == Status::Dead);
+            // A write that was cut off left something that can't be read: that goes, too.
+            let state = read_json::<RunState>(&path).ok().flatten();
+            let removed = state.is_some_and(|state| state.status == Status::Dead);
             let mut made = volumes::list(&self.paths)?;
             // A removal decided about its volumes first.
             made.retain(|volume| !removed && volume.made_for == id && volume.heir.is_none());
