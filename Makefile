@@ -31,6 +31,7 @@ behaviour: build
 bench: build
 	@STACK=$(RELEASE) benches/compose.sh
 	@STACK=$(RELEASE) benches/images.sh
+	cargo bench --locked --bench planning
 
 # On the kernel and control groups (v2) that most users have, Debian 12's 6.1, in an emulated machine. Before a release.
 vm:

@@ -77,7 +77,7 @@ impl Supervisor {
             let definition = serde_json::json!({"driver_opts": v.driver_opts});
             (v.name, VolumeView { hash: v.hash, definition, owner: Some(v.project).filter(|o| !o.is_empty()) })
         };
-        Ok(found.into_iter().filter(ours).map(view).collect())
+        Ok(found.into_iter().filter(|v| ours(v) && volumes::is_whole(&self.paths, v)).map(view).collect())
     }
 
     fn image_ids(&self, project: &Project) -> Result<BTreeMap<String, Option<String>>, Failure> {

@@ -237,7 +237,8 @@ impl Supervisor {
     pub(crate) fn create_volume(&self, desired: &Desired, key: &str) -> Result<(), Failure> {
         let Some(wanted) = desired.project.volumes.get(key) else { return Ok(()) };
         let name = planner::volume_name(&desired.project, key);
-        if super::volumes::find(&self.paths, &name).map_err(|e| Failure::new(e.to_string()))?.is_some() {
+        let found = super::volumes::find(&self.paths, &name).map_err(|e| Failure::new(e.to_string()))?;
+        if found.is_some_and(|volume| super::volumes::is_whole(&self.paths, &volume)) {
             return Ok(());
         }
         self.report(Kind::Volume, &name, "", "", Action::Creating);

@@ -168,6 +168,11 @@ pub fn remove(paths: &Paths, name: &str) -> io::Result<()> {
     }
 }
 
+/// Whether a volume still has its folder, if its data lies in one of its own.
+pub(crate) fn is_whole(paths: &Paths, volume: &Volume) -> bool {
+    volume.driver_opts.contains_key("device") || data(paths, volume).is_dir()
+}
+
 /// Where a volume's data lies: its own folder, or with `o: bind` where its `device` says.
 pub fn data(paths: &Paths, volume: &Volume) -> PathBuf {
     match volume.driver_opts.get("device") {

@@ -83,3 +83,38 @@ fn exit_codes_are_known_though_the_shim_was_killed() {
     sandbox.until_state("app", "exited");
     assert_eq!(sandbox.field("app", "ExitCode"), "9");
 }
+
+/// Supervisor, shim, both, and again: nothing of it reaches the container.
+fn dies_again_and_again(rounds: usize) {
+    let sandbox = Sandbox::with(TICKER);
+    sandbox.stack("up -d").ok();
+    let pid = sandbox.pid("ticker");
+    for round in 0..rounds {
+        let words: &[&str] = [&["__supervisor"][..], &["__shim"], &["__supervisor", "__shim"]][round % 3];
+        until_true(&format!("round {round}: both are there"), || {
+            ["__supervisor", "__shim"].iter().all(|word| sandbox.processes(word).len() == 1)
+        });
+        kill_all(&sandbox, words);
+        if words.len() == 2 {
+            sandbox.stack("up -d").ok();
+        }
+        assert!(alive(pid), "round {round}");
+    }
+    let last = ticks(&sandbox).last().copied().unwrap_or(0);
+    let all = until("the log goes on", || Some(ticks(&sandbox)).filter(|all| all.last() > Some(&(last + 5))));
+    assert!(all.windows(2).all(|pair| pair[1] == pair[0] + 1), "no line is lost");
+    assert_eq!(sandbox.pid("ticker"), pid);
+    sandbox.stack("stop").ok();
+    assert_eq!(sandbox.field("ticker", "ExitCode"), "143");
+}
+
+#[test]
+fn six_deaths_in_turn_reach_no_container() {
+    dies_again_and_again(6);
+}
+
+#[test]
+#[ignore = "long: `make soak`"]
+fn a_hundred_deaths_in_turn_reach_no_container() {
+    dies_again_and_again(100);
+}

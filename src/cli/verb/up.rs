@@ -75,6 +75,28 @@ pub(crate) struct Changes {
     /// Remove containers of services that the file does not have
     #[arg(long)]
     remove_orphans: bool,
+    /// Host ports: as the `file` says, `auto` for any that are free, `none` at all (for parallel runs in CI)
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHICH",
+        default_value = "file",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    ports: Ports,
+}
+
+/// The host ports that services publish.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Ports {
+    /// As the file says
+    #[default]
+    File,
+    /// Any that are free
+    Auto,
+    /// None
+    None,
 }
 
 /// What an `up` in the foreground shows and when it ends.
@@ -184,6 +206,13 @@ impl Changes {
         up.renew_anon_volumes = self.renew_anon_volumes;
         up.remove_orphans = self.remove_orphans || crate::cli::flag_from_env("COMPOSE_REMOVE_ORPHANS");
         up.scale = prepare::scale(loaded, &self.scale)?;
+        for service in up.project.services.values_mut() {
+            match self.ports {
+                Ports::File => {}
+                Ports::Auto => service.ports.iter_mut().for_each(|port| port.published = None),
+                Ports::None => service.ports.clear(),
+            }
+        }
         Ok(())
     }
 }
