@@ -184,6 +184,8 @@ pub(crate) enum Verb {
     /// Work with images
     #[command(subcommand_required = true)]
     Image(verb::image::Image),
+    /// Try out what stacks need of this machine
+    Doctor(verb::doctor::Doctor),
     /// Print a script that completes command lines
     Completion(verb::completion::Completion),
     /// Print the version

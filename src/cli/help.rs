@@ -18,7 +18,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "network", "system",
         ],
     ),
-    ("About stack", &["limits", "completion", "version"]),
+    ("About stack", &["doctor", "limits", "completion", "version"]),
 ];
 
 const EXAMPLES: &str = "\

@@ -117,6 +117,7 @@ fn carry_out(verb: Verb, context: &Context) -> Outcome {
         Verb::Limits(verb) => verb.run(context),
         Verb::Image(verb) => block_on(verb.run(context)),
         Verb::System(verb) => verb.run(context),
+        Verb::Doctor(verb) => verb.run(context),
         Verb::Completion(verb) => verb.run(context),
         Verb::Version(verb) => verb.run(context),
     }

@@ -126,6 +126,11 @@ impl Ui {
         if self.err_colour { format!("{style}{text}{style:#}") } else { text.to_string() }
     }
 
+    /// `text` in `style` if standard output shows colours.
+    pub(crate) fn styled_out(self, style: Style, text: impl Display) -> String {
+        if self.out_colour { format!("{style}{text}{style:#}") } else { text.to_string() }
+    }
+
     /// `warning: text` on standard error.
     pub(crate) fn warn(self, text: impl Display) -> io::Result<()> {
         use io::Write;

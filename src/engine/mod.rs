@@ -8,6 +8,7 @@
 //!   `reconcile`, `execute`), makes, starts and stops containers (`record`,
 //!   `create`, `bundle`, `start`, `endpoints`, `ports`, `stop`, `comeback`, `exec`), watches
 //!   them (`health`, `restart`), opens their root file systems ([`rootfs`]) and takes over after a crash (`recover`, `estate`).
+//! * [`doctor`] tries out what the machine can do.
 //! * [`watch`] is what dev mode is made of.
 
 mod bundle;
@@ -18,6 +19,7 @@ mod create;
 mod deaf;
 mod departures;
 pub mod docker;
+pub mod doctor;
 mod endpoints;
 mod estate;
 mod exec;

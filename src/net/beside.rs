@@ -118,7 +118,22 @@ pub(super) fn obstacles(channel: &Channel, bridge: &str) -> Result<Vec<String>, 
     }
     let stuck = chains.iter().filter(|chain| drops_forwarded(chain));
     let stuck = stuck.filter(|chain| !admitted.iter().any(|place| place.shares_table(chain)));
-    Ok(stuck.map(|chain| format!("{} {} {}", family(chain.family), chain.table, chain.name)).collect())
+    Ok(stuck.map(name).collect())
+}
+
+/// Chains of others that drop forwarded packets, as `nft` names them, and where each takes rules of ours, if anywhere.
+pub(super) fn dropping(channel: &Channel) -> Result<Vec<(String, Option<String>)>, Error> {
+    let chains = chains(channel)?;
+    let places = needed(&chains);
+    let named = |chain: &Chain| {
+        let place = places.iter().find(|place| place.shares_table(chain));
+        (name(chain), place.map(|place| place.chain.to_owned()))
+    };
+    Ok(chains.iter().filter(|chain| drops_forwarded(chain)).map(named).collect())
+}
+
+fn name(chain: &Chain) -> String {
+    format!("{} {} {}", family(chain.family), chain.table, chain.name)
 }
 
 /// One place for each table that would drop our packets.

@@ -13,6 +13,7 @@ use super::error::Error;
 use super::link::{Link, Reach};
 
 const SYSCTL: &str = "/proc/sys/net";
+const FORCE_FORWARDING: &str = "ipv6/conf/all/force_forwarding";
 
 /// Whether the kernel speaks IPv6.
 pub(super) fn has_ipv6() -> bool {
@@ -22,6 +23,16 @@ pub(super) fn has_ipv6() -> bool {
 /// Whether frames inside of bridges pass the IP rules (`br_netfilter`).
 pub(super) fn bridges_are_filtered() -> bool {
     read("bridge/bridge-nf-call-iptables").is_ok_and(|value| value == "1")
+}
+
+/// Whether the kernel switches the forwarding of IPv6 by interface, not only for the whole host.
+pub(super) fn switches_ipv6_singly() -> bool {
+    Path::new(SYSCTL).join(FORCE_FORWARDING).exists()
+}
+
+/// Whether the host forwards IPv4 between all its interfaces.
+pub(super) fn host_forwards_ipv4() -> bool {
+    read("ipv4/ip_forward").is_ok_and(|value| value == "1")
 }
 
 /// Interfaces of the namespace that lead to other hosts: those with a route, our bridges and loopback aside.
@@ -54,7 +65,7 @@ pub(super) fn borrowed_ipv4(uplinks: &BTreeSet<String>) -> Result<BTreeSet<Strin
 /// Lets a bridge and the uplinks forward IPv6.
 pub(super) fn forward_ipv6(bridge: &str, uplinks: &BTreeSet<String>) -> Result<(), Error> {
     let interfaces = || uplinks.iter().map(String::as_str).chain([bridge]);
-    if Path::new(SYSCTL).join("ipv6/conf/all/force_forwarding").exists() {
+    if switches_ipv6_singly() {
         let forward = |name| if_there(write_changed(&format!("ipv6/conf/{name}/force_forwarding"), "1"));
         return interfaces().try_for_each(forward);
     }

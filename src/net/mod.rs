@@ -10,7 +10,8 @@
 //! 5. [`Firewall::publish`] leads host ports to it.
 //! 6. [`dns::Server`] answers its questions; [`files`] renders its `/etc/hosts` and `/etc/resolv.conf`.
 //! 7. [`Changes`] tells of what others change, and [`Host::heal`] puts back what is missing.
-//! 8. [`Firewall::unpublish`], [`Host::detach`] and, last, [`Host::remove_bridge`] take it all back.
+//! 8. [`Host::survey`] tells beforehand what will work.
+//! 9. [`Firewall::unpublish`], [`Host::detach`] and, last, [`Host::remove_bridge`] take it all back.
 //!
 //! All calls block, except those of [`dns`] and [`Changes`].
 
@@ -33,6 +34,7 @@ mod nft;
 pub mod publish;
 mod redirect;
 mod ruleset;
+mod survey;
 #[cfg(test)]
 mod testbed;
 #[cfg(test)]
@@ -45,4 +47,5 @@ pub use error::Error;
 pub use firewall::{Firewall, PortMapping, Protocol};
 pub use heal::Wanted;
 pub use host::{Busy, Host};
+pub use survey::Survey;
 pub use watch::Changes;

@@ -12,6 +12,7 @@ pub mod mntns;
 pub mod mount;
 pub mod netns;
 pub mod path;
+pub mod probe;
 pub mod process;
 pub mod ready;
 pub mod seccomp;

@@ -24,6 +24,7 @@ mod config;
 mod copy;
 mod crash;
 mod depends;
+mod doctor;
 mod errors;
 mod faults;
 mod guestbook;

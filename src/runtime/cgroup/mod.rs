@@ -5,6 +5,7 @@
 mod devices;
 mod freezer;
 mod layout;
+mod survey;
 mod v1;
 mod v2;
 
@@ -23,6 +24,7 @@ use super::launch::Cgroup;
 use crate::sys;
 
 pub(crate) use layout::Layout;
+pub use survey::{Survey, survey};
 
 /// How often killing is repeated until nobody is left who could fork.
 const KILL_ROUNDS: usize = 100;
