@@ -205,6 +205,7 @@ impl Builder<'_> {
                 path: format!("stack/build/{id}"),
                 resources: Resources { pids: Some(MAX_PROCESSES), ..Resources::default() },
                 device_rules: Vec::new(),
+                borrowed: false,
             },
             id,
             hostname: "build".to_owned(),

@@ -119,6 +119,8 @@ pub(crate) enum Verb {
     Pause(verb::lifecycle::Pause),
     /// Let frozen processes go on
     Unpause(verb::lifecycle::Unpause),
+    /// Change the limits of services' containers
+    Update(Box<verb::update::Update>),
     /// Create containers without starting them
     Create(Box<verb::create::Create>),
     /// Set how many containers services have

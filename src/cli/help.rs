@@ -8,7 +8,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Run a stack", &["up", "down", "plan", "why", "timeline", "ps", "logs", "watch", "ls"]),
     (
         "Control its services",
-        &["create", "start", "stop", "restart", "kill", "pause", "unpause", "scale", "wait", "rm"],
+        &["create", "start", "stop", "restart", "kill", "pause", "unpause", "scale", "update", "wait", "rm"],
     ),
     ("Work inside", &["exec", "run", "attach", "cp", "top", "stats", "events", "port", "export", "commit", "diff"]),
     (

@@ -88,6 +88,7 @@ fn carry_out(verb: Verb, context: &Context) -> Outcome {
         Verb::Pause(verb) => block_on(verb.run(context)),
         Verb::Unpause(verb) => block_on(verb.run(context)),
         Verb::Rm(verb) => block_on(verb.run(context)),
+        Verb::Update(verb) => block_on(verb.run(context)),
         Verb::Create(verb) => block_on(verb.run(context)),
         Verb::Scale(verb) => block_on(verb.run(context)),
         Verb::Wait(verb) => block_on(verb.run(context)),

@@ -9,22 +9,19 @@ use fs_err as fs;
 
 use super::comeback;
 use super::control::Failure;
-use super::hosts;
 use super::paths::Paths;
 use super::state::{self, MountRecord, Record};
 use super::volumes;
+use super::{filter, hosts, limits};
 use crate::images::{Rootfs, Store, Writable};
 use crate::runtime::device::{Device, DeviceRule};
-use crate::runtime::launch::{
-    Cgroup, Launch, Mount, MountFlags, Namespaces, Net, Resources, Seccomp, Share, Slot, Stdio,
-};
-use crate::spec::model::{FileMount, Service};
+use crate::runtime::launch::{Cgroup, Launch, Mount, MountFlags, Namespaces, Net, Share, Slot, Stdio};
+use crate::spec::model::FileMount;
 use crate::spec::units::ByteSize;
 use crate::sys::{mount, path};
 use rustix::fs::OFlags;
 
 const SHM_SIZE: u64 = 64 << 20;
-const PIDS_LIMIT: i64 = 4096;
 const LOG_SIZE: u64 = 10 << 20;
 const LOG_FILES: u32 = 3;
 
@@ -106,7 +103,6 @@ fn launch(paths: &Paths, record: &Record, kept: bool) -> Result<Launch, Failure>
     let privileged = service.privileged.unwrap_or(false);
     let option = |names: &[&str]| service.security_opt.iter().any(|option| names.contains(&option.as_str()));
     let open_paths = privileged || option(&["systempaths=unconfined", "systempaths:unconfined"]);
-    let unfiltered = privileged || option(&["seccomp=unconfined", "seccomp:unconfined"]);
     Ok(Launch {
         id: record.id.clone(),
         hostname: record.hostname.clone(),
@@ -118,14 +114,18 @@ fn launch(paths: &Paths, record: &Record, kept: bool) -> Result<Launch, Failure>
         process: record.process.clone(),
         init: service.init.unwrap_or(false),
         cgroup: Cgroup {
-            path: paths.cgroup(&record.project, &record.id),
-            resources: resources(service),
+            path: limits::group(paths, record),
+            borrowed: limits::is_borrowed(service),
+            resources: limits::resources(service).map_err(|failure| Failure {
+                message: format!("container {}: {}", record.name, failure.message),
+                ..failure
+            })?,
             device_rules: service.device_cgroup_rules.iter().filter_map(|rule| DeviceRule::parse(rule)).collect(),
         },
         masked: if open_paths { Vec::new() } else { Launch::default_masked() },
         read_only_paths: if open_paths { Vec::new() } else { Launch::default_read_only_paths() },
         sysctls: service.sysctls.clone(),
-        seccomp: if unfiltered { Seccomp::Unconfined } else { Seccomp::Default },
+        seccomp: filter::of(paths, record)?,
         keeps: comeback::keeps(service),
         privileged,
         devices: devices(record)?,
@@ -153,40 +153,6 @@ fn namespaces(record: &Record, kept: bool) -> Namespaces {
         ipc: share(&joins.ipc),
         uts: share(&joins.uts),
         cgroup: share(&joins.cgroup),
-    }
-}
-
-fn resources(service: &Service) -> Resources {
-    let deploy = service.deploy.as_ref().and_then(|deploy| deploy.resources.as_ref());
-    let limits = deploy.and_then(|resources| resources.limits.clone()).unwrap_or_default();
-    let reservations = deploy.and_then(|resources| resources.reservations.clone()).unwrap_or_default();
-    let positive = |size: Option<ByteSize>| size.and_then(|size| u64::try_from(size.0).ok()).filter(|size| *size > 0);
-    let number = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok()).filter(|value| *value > 0);
-    let memory = positive(service.mem_limit.or(limits.memory));
-    let cpus = service.cpus.or(limits.cpus).filter(|cpus| *cpus > 0.0);
-    #[expect(clippy::cast_possible_truncation, reason = "microseconds of a few thousand processors at most")]
-    let quota = cpus.map(|cpus| (cpus * 100_000.0).round() as i64);
-    Resources {
-        memory,
-        memory_swap: match (service.memswap_limit, memory) {
-            (Some(ByteSize(swap)), _) => Some(swap).filter(|swap| *swap != 0),
-            (None, Some(memory)) => i64::try_from(memory).ok().map(|memory| memory.saturating_mul(2)),
-            (None, None) => None,
-        },
-        memory_reservation: positive(service.mem_reservation.or(reservations.memory)),
-        swappiness: service.mem_swappiness.and_then(|value| u64::try_from(value).ok()),
-        oom_kill_disable: service.oom_kill_disable.unwrap_or(false),
-        cpu_quota: quota.or(service.cpu_quota.filter(|quota| *quota > 0)),
-        cpu_period: number(service.cpu_period),
-        cpu_shares: number(service.cpu_shares),
-        cpuset_cpus: service.cpuset.clone(),
-        cpuset_mems: None,
-        pids: Some(match service.pids_limit.or(limits.pids) {
-            None => PIDS_LIMIT,
-            Some(limit) if limit <= 0 => -1,
-            Some(limit) => limit,
-        }),
-        blkio_weight: None,
     }
 }
 

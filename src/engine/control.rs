@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::update::Limits;
 use crate::planner::Line;
 use crate::spec::model::Project;
 
@@ -71,6 +72,13 @@ pub enum Request {
         services: Vec<String>,
         /// Thaw instead.
         thaw: bool,
+    },
+    /// Change limits.
+    Update {
+        /// Services.
+        services: Vec<String>,
+        /// What to change.
+        limits: Box<Limits>,
     },
     /// Run a command in a container. With a terminal, the reply [`Reply::Started`] carries its master; without one,
     /// the request carries the three standard descriptors. Ends with [`Reply::Exited`].

@@ -8,6 +8,7 @@ use fs_err as fs;
 use jiff::Timestamp;
 
 use super::control::Failure;
+use super::filter;
 use super::intent::Desired;
 use super::networks::new_id;
 use super::observe::image_reference;
@@ -60,6 +61,9 @@ impl Supervisor {
             }
             for mount in record.mounts.iter().filter(|mount| mount.kind == "volume") {
                 fill_volume(&paths, &store, &image, &record, mount)?;
+            }
+            if let Some(profile) = filter::read(&record.config, &record.service, &desired.source.working_dir)? {
+                fs::write(paths.filter(&record.id), profile).map_err(|e| failed(&e))?;
             }
             state::write_record(&paths, &record).map_err(|e| failed(&e))?;
             Ok(Container { record: Arc::new(record), state })

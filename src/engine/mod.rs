@@ -7,7 +7,8 @@
 //! * [`supervisor`] is the process that decides: it answers commands (`serve`), looks, plans and executes (`intent`, `observe`,
 //!   `reconcile`, `execute`), makes, starts and stops containers (`record`,
 //!   `create`, `bundle`, `start`, `endpoints`, `ports`, `stop`, `comeback`, `exec`), watches
-//!   them (`health`, `restart`), opens their root file systems ([`rootfs`]) and takes over after a crash (`recover`, `estate`).
+//!   them (`health`, `restart`), changes limits (`limits`, `update`), opens their root file systems ([`rootfs`]) and takes over
+//!   after a crash (`recover`, `estate`).
 //! * [`doctor`] tries out what the machine can do.
 //! * [`watch`] is what dev mode is made of.
 
@@ -24,11 +25,13 @@ mod endpoints;
 mod estate;
 mod exec;
 mod execute;
+mod filter;
 mod healing;
 mod health;
 pub mod history;
 mod hosts;
 mod intent;
+mod limits;
 pub mod logs;
 pub mod networks;
 mod observe;
@@ -44,6 +47,7 @@ mod start;
 pub mod state;
 mod stop;
 pub mod supervisor;
+pub mod update;
 pub mod volumes;
 pub mod watch;
 

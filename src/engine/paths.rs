@@ -100,6 +100,11 @@ impl Paths {
         self.container(id).join("log").join("json.log")
     }
 
+    /// A container's own profile of system calls, if it has one.
+    pub fn filter(&self, id: &str) -> PathBuf {
+        self.container(id).join("seccomp.json")
+    }
+
     /// All volumes.
     pub fn volumes(&self) -> PathBuf {
         self.lib.join("volumes")

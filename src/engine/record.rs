@@ -164,7 +164,8 @@ fn is_known(option: &str) -> bool {
     let (name, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
     match name {
         "no-new-privileges" => matches!(value, "" | "true" | "false"),
-        "seccomp" | "systempaths" | "apparmor" => value == "unconfined",
+        "seccomp" => !value.is_empty(),
+        "systempaths" | "apparmor" => value == "unconfined",
         "label" => value == "disable",
         _ => false,
     }
@@ -404,7 +405,8 @@ mod tests {
         assert!(of("no-new-privileges:true").unwrap().no_new_privileges);
         assert!(!of("no-new-privileges=false").unwrap().no_new_privileges);
         assert!(of("seccomp:unconfined").is_ok());
-        for option in ["seccomp=profile.json", "apparmor:mine", "label=type:x", "nonsense"] {
+        assert!(of("seccomp=profile.json").is_ok());
+        for option in ["seccomp=", "apparmor:mine", "label=type:x", "nonsense"] {
             assert!(of(option).is_err(), "{option}");
         }
     }

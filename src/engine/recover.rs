@@ -18,9 +18,9 @@ use super::ports::ports_key;
 use super::restart;
 use super::state::{self, Container, RunState, Status, read_json};
 use super::supervisor::{Supervisor, blocking, tracing_line};
-use super::volumes;
+use super::{filter, limits, volumes};
 use crate::net::DnsSockets;
-use crate::runtime::launch::Seccomp;
+
 use crate::runtime::shim::{Adopt, Client, Entry, State};
 use crate::sys::process;
 
@@ -193,9 +193,10 @@ impl Supervisor {
             id: record.id.clone(),
             pid: state.pid,
             start_time: state.start_time,
-            cgroup: self.paths.cgroup(&record.project, &record.id),
+            cgroup: limits::group(&self.paths, record),
+            borrowed: limits::is_borrowed(&record.config),
             stdio: stdio(&self.paths, record),
-            seccomp: if privileged { Seccomp::Unconfined } else { Seccomp::Default },
+            seccomp: filter::of(&self.paths, record)?,
             privileged,
         };
         let netns = netns.filter(|_| record.joins.net.is_none());

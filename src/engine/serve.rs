@@ -84,6 +84,7 @@ impl Supervisor {
             | Request::Kill { .. }
             | Request::Remove { .. }
             | Request::Pause { .. } => self.change_existing(&request).await,
+            Request::Update { services, limits } => self.update(&services, &limits).await,
             Request::Events
             | Request::Exec(_)
             | Request::Run(_)

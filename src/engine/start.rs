@@ -101,6 +101,9 @@ impl Supervisor {
         }
         let shim = self.shim()?;
         let created = shim.create(&launch, slots).await.map_err(|e| failed(&e))?;
+        for message in &created.losses {
+            self.tell(container, Action::Warning { message: message.clone() });
+        }
         let mut ports = container.state.ports.clone();
         if !kept && record.joins.net.is_none() {
             let netns = created.netns.ok_or_else(|| failed(&"the runtime gave no network namespace"))?;

@@ -248,6 +248,9 @@ pub struct Cgroup {
     pub resources: Resources,
     /// Devices allowed beside the standard ones and [`Launch::devices`].
     pub device_rules: Vec<DeviceRule>,
+    /// The groups above are somebody else's, and stay when they are empty.
+    #[serde(default)]
+    pub borrowed: bool,
 }
 
 /// Limits of a control group; absent means none.
@@ -259,14 +262,20 @@ pub struct Resources {
     pub memory_swap: Option<i64>,
     /// Bytes kept when memory is short.
     pub memory_reservation: Option<u64>,
-    /// 0 to 100; v1 only.
+    /// 0 to 100; v1 only, a loss elsewhere.
     pub swappiness: Option<u64>,
-    /// Don't kill when out of memory; v1 only.
+    /// Don't kill when out of memory; v1 only, a loss elsewhere.
     pub oom_kill_disable: bool,
     /// Microseconds of processor time per period.
     pub cpu_quota: Option<i64>,
     /// Microseconds; 100,000 if absent.
     pub cpu_period: Option<u64>,
+    /// Microseconds per period for real-time processes; v1 only, a loss elsewhere.
+    #[serde(default)]
+    pub cpu_rt_runtime: Option<i64>,
+    /// Microseconds; 1,000,000 if absent.
+    #[serde(default)]
+    pub cpu_rt_period: Option<u64>,
     /// Relative weight, 2 to 262,144; 1,024 is normal.
     pub cpu_shares: Option<u64>,
     /// Processors, e.g. `0-2,4`.
@@ -275,30 +284,73 @@ pub struct Resources {
     pub cpuset_mems: Option<String>,
     /// Processes and threads; -1 is unlimited.
     pub pids: Option<i64>,
-    /// Relative weight of block input/output, 10 to 1,000.
+    /// The same where `pids` asks for nothing; a loss where it can't be held.
+    #[serde(default)]
+    pub default_pids: Option<i64>,
+    /// Relative weight of block input/output, 10 to 1,000; a loss where the kernel's scheduler knows none.
     pub blkio_weight: Option<u16>,
+    /// Limits of single block devices.
+    #[serde(default)]
+    pub block_limits: Vec<BlockLimit>,
+}
+
+/// A limit of one block device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockLimit {
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// What is limited.
+    pub kind: BlockLimitKind,
+    /// Bytes or operations a second, or a weight of 10 to 1,000.
+    pub value: u64,
+}
+
+/// What a [`BlockLimit`] limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BlockLimitKind {
+    /// Relative weight; a loss where the kernel's scheduler knows none.
+    Weight,
+    /// Bytes read a second.
+    ReadBytes,
+    /// Bytes written a second.
+    WriteBytes,
+    /// Reads a second.
+    Reads,
+    /// Writes a second.
+    Writes,
 }
 
 impl Resources {
     /// Per controller what the limits are called that it has to hold, and whether any is asked for.
-    pub(crate) fn by_controller(&self) -> [(&'static str, &'static str, bool); 4] {
+    pub(crate) fn by_controller(&self) -> [(&'static str, &'static str, bool); 5] {
+        let throttles = self.block_limits.iter().any(|limit| limit.kind != BlockLimitKind::Weight);
         [
             ("memory", "a memory limit", self.memory.is_some() || self.memory_reservation.is_some()),
             ("cpu", "a processor limit", self.cpu_quota.is_some() || self.cpu_shares.is_some()),
             ("pids", "a limit of processes", self.pids.is_some_and(|pids| pids >= 0)),
             ("cpuset", "processors", self.cpuset_cpus.is_some() || self.cpuset_mems.is_some()),
+            ("io", "a limit of a block device", throttles),
         ]
+    }
+
+    /// Processes and threads, asked for or not; -1 is unlimited.
+    pub(crate) fn processes(&self) -> Option<i64> {
+        self.pids.or(self.default_pids)
     }
 }
 
 /// System call filter.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seccomp {
     /// Docker's profile, tightened; follows the capabilities.
     #[default]
     Default,
     /// None.
     Unconfined,
+    /// One of the user's, in Docker's form: the JSON text.
+    Profile(String),
 }
 
 /// Where a container's input and output go.

@@ -20,3 +20,4 @@ mod wire;
 pub(crate) use child::user::resolve as resolve_user;
 pub use error::{Error, LaunchError};
 pub use launch::Launch;
+pub use seccomp::check_profile;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::LaunchError;
-use super::launch::{ExitStatus, Launch, Process};
+use super::launch::{ExitStatus, Launch, Process, Resources};
 use super::shim::{Adopt, Entry, Event};
 
 /// A request, answered once under the same number.
@@ -36,6 +36,10 @@ pub(crate) enum Request {
     },
     KillAll {
         id: String,
+    },
+    Update {
+        id: String,
+        resources: Box<Resources>,
     },
     Freeze {
         id: String,
@@ -94,7 +98,15 @@ pub(crate) enum Reply {
     /// Done; whatever descriptors were asked for come along.
     Done,
     /// Descriptors: pidfd, then the network namespace if it is the container's own.
-    Created { pid: i32, start_time: u64 },
+    Created {
+        pid: i32,
+        start_time: u64,
+        /// What of its limits this machine can't hold.
+        #[serde(default)]
+        losses: Vec<String>,
+    },
+    /// The limits are changed, but for these.
+    Updated(Vec<String>),
     /// Descriptors: pidfd, then the terminal's master if there is one.
     Exec { exec_id: String, pid: i32 },
     /// What the shim knows.

@@ -17,11 +17,8 @@ use Cost::{Convenience, Safety};
 
 /// Attributes by path, `*` for any name or list item.
 const UNSUPPORTED: &[(&str, Cost)] = &[
-    ("services.*.blkio_config", Safety),
     ("services.*.cpu_count", Convenience),
     ("services.*.cpu_percent", Convenience),
-    ("services.*.cpu_rt_period", Convenience),
-    ("services.*.cpu_rt_runtime", Convenience),
     ("services.*.credential_spec", Convenience),
     ("services.*.external_links", Convenience),
     ("services.*.gpus", Convenience),
@@ -48,7 +45,6 @@ const UNSUPPORTED: &[(&str, Cost)] = &[
     ("services.*.logging.driver", Convenience),
     ("networks.*.driver", Safety),
     ("volumes.*.driver", Safety),
-    ("services.*.cgroup_parent", Safety),
 ];
 
 /// Values of listed attributes that are honoured, or ask for nothing.

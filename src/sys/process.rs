@@ -266,6 +266,13 @@ pub fn set_dumpable(dumpable: bool) -> io::Result<()> {
     Ok(nix::sys::prctl::set_dumpable(dumpable)?)
 }
 
+/// Gives the caller the normal scheduling policy, if it had another; giving up a priority needs no right.
+pub fn schedule_normally() {
+    let parameter = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the structure outlives the call, which changes the calling thread alone.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const parameter) };
+}
+
 /// Makes orphaned descendants children of the caller.
 pub fn set_subreaper() -> io::Result<()> {
     Ok(nix::sys::prctl::set_child_subreaper(true)?)

@@ -116,3 +116,24 @@ print(ping.recv(99)[20])
     let ran = sandbox.stack_args(&["exec", "-T", "app", "python3", "-c", script]).ok();
     assert_eq!(ran.out, "fine\nfine\nOperation not permitted\nOperation not permitted\n8\n");
 }
+
+#[test]
+fn a_profile_of_system_calls_is_obeyed() {
+    let file = "services: { app: { image: stack/host, init: true, command: [\"sleep\", \"infinity\"], \
+        security_opt: [\"seccomp=./calls.json\"] } }";
+    let sandbox = Sandbox::with(file);
+    sandbox.stack("up -d").fails(&["calls.json", "No such file"]);
+    sandbox.file("calls.json", r#"{"defaultAction": "SCMP_ACT_MAYBE"}"#);
+    sandbox.stack("up -d").fails(&["calls.json", "SCMP_ACT_MAYBE"]);
+    let rule = r#"{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 122}"#;
+    sandbox.file("calls.json", &format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rule}]}}"#));
+    sandbox.stack("up -d").ok();
+    let tried = sandbox.inside("app", "mkdir /tmp/x 2>&1 || true");
+    assert!(tried.contains("quota exceeded"), "{tried}");
+    // What Docker's profile forbids is allowed by this one, as far as rights go.
+    assert_eq!(sandbox.inside("app", "unshare --user true && echo made"), "made");
+    // It was kept with the container: another start, and another shim, find it.
+    fs_err::remove_file(sandbox.path("calls.json")).unwrap();
+    sandbox.stack("restart -t 0").ok();
+    assert!(sandbox.inside("app", "mkdir /tmp/x 2>&1 || true").contains("quota exceeded"));
+}

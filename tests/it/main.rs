@@ -34,6 +34,7 @@ mod images;
 mod isolation;
 mod keeper;
 mod lifecycle;
+mod limits;
 mod logs;
 mod network;
 mod quickstart;

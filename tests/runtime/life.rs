@@ -236,6 +236,7 @@ fn a_new_shim_takes_over() {
             pid: created.pid,
             start_time: created.start_time,
             cgroup: launch.cgroup.path.clone(),
+            borrowed: false,
             stdio: launch.stdio.clone(),
             seccomp: Seccomp::Default,
             privileged: false,

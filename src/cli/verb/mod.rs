@@ -32,6 +32,7 @@ pub(crate) mod system;
 pub(crate) mod timeline;
 pub(crate) mod top;
 pub(crate) mod up;
+pub(crate) mod update;
 pub(crate) mod version;
 pub(crate) mod wait;
 pub(crate) mod watch;

@@ -2,6 +2,7 @@
 //!
 //! A [`Layout`] is found once per shim. A [`Group`] is a container's place in it.
 
+mod block;
 mod devices;
 mod freezer;
 mod layout;
@@ -20,7 +21,7 @@ use rustix::io::Errno;
 
 use super::device::{Device, DeviceRule};
 use super::error::LaunchError;
-use super::launch::Cgroup;
+use super::launch::{Cgroup, Resources};
 use crate::sys;
 
 pub(crate) use layout::Layout;
@@ -49,15 +50,16 @@ impl Group {
     }
 
     /// Makes the unified group with its limits and device filter, before the clone, which is born into it. `None`
-    /// where no such hierarchy is mounted.
+    /// where no such hierarchy is mounted. Also says what of the limits this machine can't hold, in either hierarchy.
     pub(crate) fn make_unified(
         &self,
         wanted: &Cgroup,
         privileged: bool,
         devices: &[Device],
-    ) -> Result<Option<OwnedFd>, LaunchError> {
-        let Some(unified) = &self.layout.unified else { return Ok(None) };
-        v2::make(unified, &self.path, &wanted.resources)?;
+    ) -> Result<(Option<OwnedFd>, Vec<String>), LaunchError> {
+        let mut losses = v1::losses(&self.layout, &self.path, &wanted.resources)?;
+        let Some(unified) = &self.layout.unified else { return Ok((None, losses)) };
+        losses.extend(v2::make(unified, &self.path, &wanted.resources)?);
         let opened = self.unified().map_err(|e| LaunchError::new(format!("open control group {}", self.path), e))?;
         if let (Some(group), false, None) = (&opened, privileged, self.layout.with("devices")) {
             match devices::filter(group.as_fd(), &devices::allowed(devices, &wanted.device_rules)) {
@@ -67,7 +69,16 @@ impl Group {
                 other => other.map_err(|e| LaunchError::new("filter the devices of the control group", e))?,
             }
         }
-        Ok(opened)
+        Ok((opened, losses))
+    }
+
+    /// Changes the limits of a running container; says what this machine can't hold.
+    pub(crate) fn update(&self, resources: &Resources) -> Result<Vec<String>, LaunchError> {
+        let mut losses = v1::update(&self.layout, &self.path, resources)?;
+        if let Some(unified) = &self.layout.unified {
+            losses.extend(v2::make(unified, &self.path, resources)?);
+        }
+        Ok(losses)
     }
 
     /// Makes the v1 groups with their limits and moves the caller into them.

@@ -1,14 +1,20 @@
 //! Limits in v1 hierarchies, written by the container's own clone while it still sees them.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
 use super::layout::{Hierarchy, Layout};
-use super::{make_folder, missing, set, write};
+use super::{block, make_folder, members, missing, set, write};
 use crate::runtime::error::LaunchError;
 use crate::runtime::launch::Resources;
+
+/// The limit of memory and swap together; not there where the kernel counts no swap.
+const MEMORY_AND_SWAP: &str = "memory.memsw.limit_in_bytes";
+
+/// Time for real-time processes; not there where the kernel doesn't share it out.
+const REAL_TIME: &str = "cpu.rt_runtime_us";
 
 /// Makes the groups, sets the limits and moves the caller. Without `rules` all devices are allowed.
 pub(super) fn enter(
@@ -22,13 +28,70 @@ pub(super) fn enter(
         if !is_needed(hierarchy, resources) {
             continue;
         }
-        let step = || format!("make control group {path} in {}", hierarchy.mount.display());
-        let folder = make_folder(&hierarchy.mount, path).map_err(|e| LaunchError::new(step(), e))?;
+        let folder = make(hierarchy, path)?;
         limit(hierarchy, &folder, path, resources)?;
         if let (true, Some(rules)) = (hierarchy.has("devices"), rules) {
             allow_devices(&folder, rules)?;
         }
+        let step = || format!("join control group {}", folder.display());
         join(&folder).map_err(|e| LaunchError::new(step(), e))?;
+    }
+    Ok(())
+}
+
+/// Sets the limits of block devices in a group that is made for it, and says what of all limits can't be held here.
+pub(super) fn losses(layout: &Layout, path: &str, resources: &Resources) -> Result<Vec<String>, LaunchError> {
+    let mut losses = Vec::new();
+    if let Some(memory) = layout.with("memory")
+        && resources.memory_swap.is_some()
+        && !memory.mount.join(MEMORY_AND_SWAP).exists()
+    {
+        losses
+            .push("memswap_limit has no effect: this kernel counts no swap (start it with `swapaccount=1`)".to_owned());
+    }
+    if let Some(cpu) = layout.with("cpu")
+        && (resources.cpu_rt_runtime.is_some() || resources.cpu_rt_period.is_some())
+        && !cpu.mount.join(REAL_TIME).exists()
+    {
+        losses.push("cpu_rt_runtime has no effect: this kernel shares out no time for real-time processes".to_owned());
+    }
+    if let Some(hierarchy) = layout.with("blkio").filter(|_| block::is_limited(resources)) {
+        losses.extend(block::limit_v1(&make(hierarchy, path)?, resources)?);
+    }
+    Ok(losses)
+}
+
+/// Sets limits of groups that processes are in, and moves them where they had no group yet; says what can't be held.
+pub(super) fn update(layout: &Layout, path: &str, resources: &Resources) -> Result<Vec<String>, LaunchError> {
+    refuse_unholdable(layout, resources)?;
+    let needed: Vec<&Hierarchy> = layout.v1.iter().filter(|hierarchy| is_needed(hierarchy, resources)).collect();
+    let missing: Vec<_> = needed.iter().map(|hierarchy| !hierarchy.mount.join(path).exists()).collect();
+    let losses = losses(layout, path, resources)?;
+    for (hierarchy, missing) in needed.into_iter().zip(missing) {
+        let folder = make(hierarchy, path)?;
+        limit(hierarchy, &folder, path, resources)?;
+        if missing {
+            let step = || format!("move the container into control group {}", folder.display());
+            adopt(layout, path, &folder).map_err(|e| LaunchError::new(step(), e))?;
+        }
+    }
+    Ok(losses)
+}
+
+fn make(hierarchy: &Hierarchy, path: &str) -> Result<PathBuf, LaunchError> {
+    let step = || format!("make control group {path} in {}", hierarchy.mount.display());
+    make_folder(&hierarchy.mount, path).map_err(|e| LaunchError::new(step(), e))
+}
+
+/// Moves the container's processes into one more group.
+fn adopt(layout: &Layout, path: &str, folder: &Path) -> io::Result<()> {
+    let others = layout.mounts().map(|mount| mount.join(path)).find(|other| other != folder && other.exists());
+    for pid in others.map(|other| members(&other)).unwrap_or_default() {
+        match write(&folder.join("cgroup.procs"), &pid.to_string()) {
+            // It ended meanwhile.
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
+            other => other?,
+        }
     }
     Ok(())
 }
@@ -45,7 +108,7 @@ pub(super) fn join(folder: &Path) -> io::Result<()> {
 fn is_needed(hierarchy: &Hierarchy, resources: &Resources) -> bool {
     hierarchy.controllers.iter().any(|controller| match controller.as_str() {
         "cpuset" => resources.cpuset_cpus.is_some() || resources.cpuset_mems.is_some(),
-        "blkio" => resources.blkio_weight.is_some(),
+        "blkio" => block::is_limited(resources),
         _ => true,
     })
 }
@@ -64,32 +127,58 @@ fn limit(hierarchy: &Hierarchy, folder: &Path, path: &str, resources: &Resources
         if let Some(shares) = resources.cpu_shares {
             set(folder, "cpu.shares", &shares.to_string())?;
         }
+        limit_real_time(hierarchy, path, resources)?;
     }
     if hierarchy.has("pids")
-        && let Some(pids) = resources.pids
+        && let Some(pids) = resources.processes()
     {
         set(folder, "pids.max", &if pids < 0 { "max".to_owned() } else { pids.to_string() })?;
     }
     if hierarchy.has("cpuset") {
         limit_processors(hierarchy, folder, path, resources)?;
     }
-    if hierarchy.has("blkio")
-        && let Some(weight) = resources.blkio_weight
-    {
-        let weight = weight.to_string();
-        return write(&folder.join("blkio.bfq.weight"), &weight).or_else(|_| set(folder, "blkio.weight", &weight));
+    Ok(())
+}
+
+/// Time for real-time processes is handed down: every level above needs as much.
+fn limit_real_time(hierarchy: &Hierarchy, path: &str, resources: &Resources) -> Result<(), LaunchError> {
+    if resources.cpu_rt_runtime.is_none() && resources.cpu_rt_period.is_none() {
+        return Ok(());
+    }
+    let mut level = hierarchy.mount.clone();
+    for part in path.split('/') {
+        level.push(part);
+        if !level.join(REAL_TIME).exists() {
+            return Ok(());
+        }
+        if let Some(period) = resources.cpu_rt_period {
+            set(&level, "cpu.rt_period_us", &period.to_string())?;
+        }
+        let Some(runtime) = resources.cpu_rt_runtime else { continue };
+        let has = fs_err::read_to_string(level.join(REAL_TIME)).ok().and_then(|text| text.trim().parse().ok());
+        let own = level == hierarchy.mount.join(path);
+        if own || has.is_none_or(|has: i64| has < runtime) {
+            set(&level, REAL_TIME, &runtime.to_string())?;
+        }
     }
     Ok(())
 }
 
 fn limit_memory(folder: &Path, resources: &Resources) -> Result<(), LaunchError> {
     if let Some(memory) = resources.memory {
-        set(folder, "memory.limit_in_bytes", &memory.to_string())?;
-        let asked = resources.memory_swap;
-        let total = asked.map_or_else(|| memory.saturating_mul(2).to_string(), |total| total.to_string());
-        // Kernels may lack swap accounting; that is no reason to refuse who didn't ask for a limit of it.
-        if folder.join("memory.memsw.limit_in_bytes").exists() || asked.is_some() {
-            set(folder, "memory.memsw.limit_in_bytes", &total)?;
+        let memory_alone = || set(folder, "memory.limit_in_bytes", &memory.to_string());
+        let total =
+            resources.memory_swap.map_or_else(|| memory.saturating_mul(2).to_string(), |total| total.to_string());
+        let both = || set(folder, MEMORY_AND_SWAP, &total);
+        if folder.join(MEMORY_AND_SWAP).exists() {
+            // Both together are never less than memory alone: what grows goes first.
+            if memory_alone().is_err() {
+                both()?;
+                memory_alone()?;
+            }
+            both()?;
+        } else {
+            memory_alone()?;
         }
     }
     if let Some(reservation) = resources.memory_reservation {
@@ -144,7 +233,8 @@ fn allow_devices(folder: &Path, rules: &[String]) -> Result<(), LaunchError> {
 
 fn refuse_unholdable(layout: &Layout, resources: &Resources) -> Result<(), LaunchError> {
     for (controller, limit, wanted) in resources.by_controller() {
-        if wanted && layout.with(controller).is_none() && !layout.unified_has(controller) {
+        let older = if controller == "io" { "blkio" } else { controller };
+        if wanted && layout.with(older).is_none() && !layout.unified_has(controller) {
             return Err(missing(controller, limit));
         }
     }

@@ -3,15 +3,15 @@
 use std::path::Path;
 
 use super::layout::Unified;
-use super::{make_folder, set, write};
+use super::{block, make_folder, set, write};
 use crate::runtime::error::LaunchError;
 use crate::runtime::launch::Resources;
 
 const CONTROLLERS: [&str; 5] = ["memory", "cpu", "pids", "cpuset", "io"];
 const DEFAULT_PERIOD: u64 = 100_000;
 
-/// Makes the group and sets its limits.
-pub(super) fn make(unified: &Unified, path: &str, resources: &Resources) -> Result<(), LaunchError> {
+/// Makes the group, if it is not there, and sets its limits; says what of them can't be held.
+pub(super) fn make(unified: &Unified, path: &str, resources: &Resources) -> Result<Vec<String>, LaunchError> {
     let step = || format!("make control group {path} in {}", unified.mount.display());
     let folder = make_folder(&unified.mount, path).map_err(|e| LaunchError::new(step(), e))?;
     let has = |controller: &str| unified.controllers.iter().any(|name| name == controller);
@@ -19,31 +19,37 @@ pub(super) fn make(unified: &Unified, path: &str, resources: &Resources) -> Resu
     // What isn't handed down here, because the group above holds processes itself, can't hold a limit.
     let handed = fs_err::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
     let lacks = |controller: &str| has(controller) && !handed.split_whitespace().any(|name| name == controller);
+    let reason = |controller: &str| {
+        format!(
+            "{} holds processes itself and hands `{controller}` to no group below; move them into a group of their own",
+            unified.mount.display()
+        )
+    };
     for (controller, limit, wanted) in resources.by_controller() {
         if wanted && lacks(controller) {
-            let reason = format!(
-                "{} holds processes itself and hands `{controller}` to no group below; move them into a group of their own",
-                unified.mount.display()
-            );
-            return Err(LaunchError::refused(format!("set {limit}"), reason));
+            return Err(LaunchError::refused(format!("set {limit}"), reason(controller)));
         }
     }
+    let mut losses = Vec::new();
     if has("memory") {
         limit_memory(&folder, resources)?;
+        for (attribute, asked) in
+            [("mem_swappiness", resources.swappiness.is_some()), ("oom_kill_disable", resources.oom_kill_disable)]
+        {
+            losses.extend(asked.then(|| unknown(attribute)));
+        }
     }
     if has("cpu") {
-        if resources.cpu_quota.is_some() || resources.cpu_period.is_some() {
-            let quota = resources.cpu_quota.filter(|quota| *quota > 0).map_or("max".to_owned(), |q| q.to_string());
-            set(&folder, "cpu.max", &format!("{quota} {}", resources.cpu_period.unwrap_or(DEFAULT_PERIOD)))?;
-        }
-        if let Some(shares) = resources.cpu_shares {
-            set(&folder, "cpu.weight", &weight(shares).to_string())?;
-        }
+        limit_processor_time(&folder, resources)?;
+        let asked = resources.cpu_rt_runtime.is_some() || resources.cpu_rt_period.is_some();
+        losses.extend(asked.then(|| unknown("cpu_rt_runtime")));
     }
-    if has("pids")
-        && let Some(pids) = resources.pids
-    {
-        set(&folder, "pids.max", &if pids < 0 { "max".to_owned() } else { pids.to_string() })?;
+    match resources.processes() {
+        Some(_) if lacks("pids") => losses.push(format!("processes are not limited: {}", reason("pids"))),
+        Some(pids) if has("pids") => {
+            set(&folder, "pids.max", &if pids < 0 { "max".to_owned() } else { pids.to_string() })?;
+        }
+        _ => {}
     }
     if has("cpuset") {
         if let Some(processors) = &resources.cpuset_cpus {
@@ -53,10 +59,26 @@ pub(super) fn make(unified: &Unified, path: &str, resources: &Resources) -> Resu
             set(&folder, "cpuset.mems", nodes)?;
         }
     }
-    if let (true, Some(weight)) = (has("io"), resources.blkio_weight) {
-        set(&folder, "io.weight", &format!("default {weight}"))?;
+    if has("io") && block::is_limited(resources) {
+        losses.extend(block::limit_v2(&folder, resources)?);
     }
-    Ok(())
+    Ok(losses)
+}
+
+/// A setting that only v1 has.
+fn unknown(attribute: &str) -> String {
+    format!("{attribute} has no effect: control groups of version 2 know no such setting")
+}
+
+fn limit_processor_time(folder: &Path, resources: &Resources) -> Result<(), LaunchError> {
+    if resources.cpu_quota.is_some() || resources.cpu_period.is_some() {
+        let quota = resources.cpu_quota.filter(|quota| *quota > 0).map_or("max".to_owned(), |q| q.to_string());
+        set(folder, "cpu.max", &format!("{quota} {}", resources.cpu_period.unwrap_or(DEFAULT_PERIOD)))?;
+    }
+    match resources.cpu_shares {
+        Some(shares) => set(folder, "cpu.weight", &weight(shares).to_string()),
+        None => Ok(()),
+    }
 }
 
 /// Hands the controllers down every level above the group. One that can't be handed down shows when its limit is set.

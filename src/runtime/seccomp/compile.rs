@@ -4,12 +4,13 @@ use super::profile::{Abi, Verdict, ranges};
 use crate::runtime::caps;
 use crate::sys::seccomp::Instruction;
 
-const LOAD: u16 = code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS);
-const AND: u16 = code(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K);
+pub(super) const LOAD: u16 = code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS);
+pub(super) const AND: u16 = code(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K);
 const GO: u16 = code(libc::BPF_JMP | libc::BPF_JA);
-const IF_EQUAL: u16 = code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
-const IF_AT_LEAST: u16 = code(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K);
-const RETURN: u16 = code(libc::BPF_RET | libc::BPF_K);
+pub(super) const IF_EQUAL: u16 = code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
+pub(super) const IF_AT_LEAST: u16 = code(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K);
+pub(super) const IF_ABOVE: u16 = code(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K);
+pub(super) const RETURN: u16 = code(libc::BPF_RET | libc::BPF_K);
 
 #[expect(clippy::cast_possible_truncation, reason = "codes have 16 bits, but libc gives them 32")]
 const fn code(bits: u32) -> u16 {
@@ -43,15 +44,23 @@ const NETLINK_AUDIT: u32 = 9;
 /// The program for a process that may hold these capabilities; with `keeps`, a listener is asked about its sockets that
 /// listen. Programs of another architecture than the machine's own aren't.
 pub(super) fn program(capabilities: u64, keeps: bool) -> Vec<Instruction> {
-    let tables: &[(u32, Abi)] = if cfg!(target_arch = "aarch64") {
-        &[(ARCH_ARM64, Abi::Arm64)]
-    } else {
-        &[(ARCH_X86_64, Abi::X86_64), (ARCH_I386, Abi::I386)]
-    };
+    let abis: &[Abi] = if cfg!(target_arch = "aarch64") { &[Abi::Arm64] } else { &[Abi::X86_64, Abi::I386] };
+    let judge = |verdict: &Verdict| leaf(*verdict, capabilities);
+    let judged = |abi| tree(&ranges(abi, capabilities, keeps && abi != Abi::I386), &judge);
+    by_platform(abis.iter().map(|&abi| (abi, judged(abi))).collect())
+}
+
+/// A program of what judges the numbers of each platform. Calls by way of any other end the process.
+pub(super) fn by_platform(tables: Vec<(Abi, Vec<Instruction>)>) -> Vec<Instruction> {
     let mut program = vec![plain(LOAD, ARCH)];
-    for &(arch, abi) in tables {
+    for (abi, judged) in tables {
+        let arch = match abi {
+            Abi::X86_64 => ARCH_X86_64,
+            Abi::I386 => ARCH_I386,
+            Abi::Arm64 => ARCH_ARM64,
+        };
         let mut table = vec![plain(LOAD, NUMBER)];
-        table.extend(tree(&ranges(abi, capabilities, keeps && abi != Abi::I386), capabilities));
+        table.extend(judged);
         // Further than a conditional jump reaches.
         program.push(jump(IF_EQUAL, arch, 1, 0));
         program.push(plain(GO, length(&table)));
@@ -62,13 +71,13 @@ pub(super) fn program(capabilities: u64, keeps: bool) -> Vec<Instruction> {
 }
 
 /// Halves the ranges until one is left.
-fn tree(ranges: &[(u32, Verdict)], capabilities: u64) -> Vec<Instruction> {
+pub(super) fn tree<T>(ranges: &[(u32, T)], leaf: &impl Fn(&T) -> Vec<Instruction>) -> Vec<Instruction> {
     match ranges {
         [] => vec![fail(libc::ENOSYS)],
-        [(_, verdict)] => leaf(*verdict, capabilities),
+        [(_, verdict)] => leaf(verdict),
         _ => {
             let (low, high) = ranges.split_at(ranges.len() / 2);
-            let (below, above) = (tree(low, capabilities), tree(high, capabilities));
+            let (below, above) = (tree(low, leaf), tree(high, leaf));
             let mut program = match u8::try_from(below.len()) {
                 Ok(distance) => vec![jump(IF_AT_LEAST, high[0].0, distance, 0)],
                 Err(_) => vec![jump(IF_AT_LEAST, high[0].0, 0, 1), plain(GO, length(&below))],
@@ -186,7 +195,7 @@ fn fail(errno: i32) -> Instruction {
     plain(RETURN, libc::SECCOMP_RET_ERRNO | errno.cast_unsigned())
 }
 
-fn plain(code: u16, k: u32) -> Instruction {
+pub(super) fn plain(code: u16, k: u32) -> Instruction {
     Instruction { code, jt: 0, jf: 0, k }
 }
 
@@ -195,12 +204,22 @@ fn jump(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::runtime::caps::mask;
 
     /// What the kernel's machine would do.
-    fn verdict(program: &[Instruction], arch: u32, number: u32, args: [u32; 3]) -> u32 {
+    fn verdict(program: &[Instruction], arch: u32, number: u32, [a, b, c]: [u32; 3]) -> u32 {
+        verdict64(program, arch, number, [a, b, c, 0, 0, 0].map(u64::from))
+    }
+
+    /// The same with all of the arguments.
+    pub(in crate::runtime::seccomp) fn verdict64(
+        program: &[Instruction],
+        arch: u32,
+        number: u32,
+        args: [u64; 6],
+    ) -> u32 {
         let (mut at, mut register) = (0, 0);
         loop {
             let instruction = program[at];
@@ -210,14 +229,21 @@ mod tests {
                     register = match instruction.k {
                         NUMBER => number,
                         ARCH => arch,
-                        offset => args[(offset as usize - 16) / 8],
+                        offset => {
+                            let argument = args[(offset as usize - 16) / 8];
+                            u32::try_from(argument >> (offset % 8 * 8) & 0xffff_ffff).unwrap()
+                        }
                     };
                 }
                 AND => register &= instruction.k,
                 GO => at += instruction.k as usize,
                 RETURN => return instruction.k,
                 code => {
-                    let yes = if code == IF_EQUAL { register == instruction.k } else { register >= instruction.k };
+                    let yes = match code {
+                        IF_EQUAL => register == instruction.k,
+                        IF_ABOVE => register > instruction.k,
+                        _ => register >= instruction.k,
+                    };
                     at += usize::from(if yes { instruction.jt } else { instruction.jf });
                 }
             }

@@ -86,7 +86,7 @@ fn allowed(capabilities: u64) -> BTreeSet<&'static str> {
     allowed
 }
 
-fn numbers(abi: Abi) -> BTreeMap<u32, &'static str> {
+pub(super) fn numbers(abi: Abi) -> BTreeMap<u32, &'static str> {
     let column = match abi {
         Abi::X86_64 => 1,
         Abi::I386 => 2,

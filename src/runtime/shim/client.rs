@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Adopt, Created, Entry, Event, Exec, SpawnOptions};
 use crate::runtime::error::Error;
-use crate::runtime::launch::{Launch, Process};
+use crate::runtime::launch::{Launch, Process, Resources};
 use crate::runtime::wire::{Message, Numbered, Reply, Request};
 use crate::sys::frame::AsyncFrames;
 use crate::sys::{exe, fault, process};
@@ -80,10 +80,10 @@ impl Client {
     pub async fn create(&self, launch: &Launch, fds: Vec<OwnedFd>) -> Result<Created, Error> {
         let request = Request::Create(Box::new(launch.clone()));
         match self.ask(&request, &fds).await? {
-            (Reply::Created { pid, start_time }, fds) => {
+            (Reply::Created { pid, start_time, losses }, fds) => {
                 let mut fds = fds.into_iter();
                 let pidfd = fds.next().ok_or_else(unexpected)?;
-                Ok(Created { pid, start_time, pidfd, netns: fds.next() })
+                Ok(Created { pid, start_time, pidfd, netns: fds.next(), losses })
             }
             _ => Err(unexpected()),
         }
@@ -122,6 +122,15 @@ impl Client {
     /// Kills every process of the container.
     pub async fn kill_all(&self, id: &str) -> Result<(), Error> {
         self.do_it(&Request::KillAll { id: id.to_owned() }, &[]).await
+    }
+
+    /// Changes the limits of a running container; returns what this machine can't hold of them.
+    pub async fn update(&self, id: &str, resources: &Resources) -> Result<Vec<String>, Error> {
+        let request = Request::Update { id: id.to_owned(), resources: Box::new(resources.clone()) };
+        match self.ask(&request, &[]).await? {
+            (Reply::Updated(losses), _) => Ok(losses),
+            _ => Err(unexpected()),
+        }
     }
 
     /// Stops or continues every process of the container.

@@ -37,10 +37,10 @@ impl Shim {
             }
         }
         match self.try_create(launch, &fds) {
-            Ok((container, port)) => self.created(asker, launch, container, port),
+            Ok((container, port, losses)) => self.created(asker, launch, container, port, losses),
             Err(error) => {
                 self.pipes.remove(&launch.id);
-                if let Ok(group) = self.group(&launch.cgroup.path)
+                if let Ok(group) = self.group(&launch.cgroup.path, launch.cgroup.borrowed)
                     && !group.remove()
                 {
                     self.leftovers.push(group);
@@ -51,12 +51,12 @@ impl Shim {
         }
     }
 
-    fn created(&mut self, asker: Asker, launch: &Launch, mut container: Container, port: Port) {
+    fn created(&mut self, asker: Asker, launch: &Launch, mut container: Container, port: Port, losses: Vec<String>) {
         let id = &launch.id;
         if let Ok(token) = self.watch(port.as_fd(), Source::Container(id.clone())) {
             container.port = Some(Watched { token, it: port });
         }
-        let reply = Reply::Created { pid: container.pid, start_time: container.start_time };
+        let reply = Reply::Created { pid: container.pid, start_time: container.start_time, losses };
         let fds: Vec<BorrowedFd<'_>> =
             std::iter::once(container.pidfd.as_fd()).chain(container.netns.as_ref().map(AsFd::as_fd)).collect();
         self.reply(asker, reply, &fds);
@@ -70,14 +70,14 @@ impl Shim {
         self.containers.insert(id.clone(), container);
     }
 
-    fn try_create(&mut self, launch: &Launch, fds: &[OwnedFd]) -> Result<(Container, Port), LaunchError> {
+    fn try_create(&mut self, launch: &Launch, fds: &[OwnedFd]) -> Result<(Container, Port, Vec<String>), LaunchError> {
         if launch.id.is_empty() || !launch.id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         {
             return Err(LaunchError::refused(format!("container id {:?}", launch.id), "not a plain name"));
         }
-        let group = self.group(&launch.cgroup.path)?;
+        let group = self.group(&launch.cgroup.path, launch.cgroup.borrowed)?;
         let held = caps::mask(&launch.process.caps).map_err(|e| LaunchError::refused("capabilities", e))?;
-        let filter = if launch.privileged { None } else { self.filters.get(launch.seccomp, held, launch.keeps) };
+        let filter = if launch.privileged { None } else { self.filters.get(&launch.seccomp, held, launch.keeps)? };
         let (standard, streams) = self.streams(launch, fds)?;
         let kept = match &launch.namespaces.net {
             Net::Kept => Some(self.kept_network(&launch.id)?),
@@ -88,7 +88,7 @@ impl Shim {
             Share::Join(other) => Some(self.process_of(other)?),
             _ => None,
         };
-        let unified = group.make_unified(&launch.cgroup, launch.privileged, &launch.devices)?;
+        let (unified, losses) = group.make_unified(&launch.cgroup, launch.privileged, &launch.devices)?;
         let (ours, theirs) = Port::pair().map_err(|e| LaunchError::new("make a socket", e))?;
         let plan = Plan { launch, fds, port: theirs, standard, group: &group, filter, enter, shared_memory_of };
         let foreign_pids = match &launch.namespaces.pid {
@@ -120,7 +120,7 @@ impl Shim {
             input: streams.input,
             adopted: None,
             tty: launch.process.tty,
-            seccomp: launch.seccomp,
+            seccomp: launch.seccomp.clone(),
             privileged: launch.privileged,
             keeper: Keeper::default(),
         };
@@ -129,7 +129,7 @@ impl Shim {
             let token = token.map_err(|e| LaunchError::new("watch the output", e))?;
             container.drains.push(Watched { token, it: drain });
         }
-        Ok((container, ours))
+        Ok((container, ours, losses))
     }
 
     /// Clones; where the child belongs into the pid namespace of another process, the shim's own children are

@@ -29,7 +29,7 @@ impl Shim {
     fn try_exec(&mut self, asker: Asker, id: &str, process: &Process, fds: Vec<OwnedFd>) -> Result<(), LaunchError> {
         let Some(container) = self.containers.get(id) else { return Ok(()) };
         let held = caps::mask(&process.caps).map_err(|e| LaunchError::refused("capabilities", e))?;
-        let filter = if container.privileged { None } else { self.filters.get(container.seccomp, held, false) };
+        let filter = if container.privileged { None } else { self.filters.get(&container.seccomp, held, false)? };
         let (ours, theirs) = Port::pair().map_err(|e| LaunchError::new("make a socket", e))?;
         let mut fds = fds.into_iter();
         let standard = Standard { fds: [fds.next(), fds.next(), fds.next()], owned: false };

@@ -58,6 +58,8 @@ pub struct Created {
     pub pidfd: OwnedFd,
     /// Its network namespace, if its own (new or kept).
     pub netns: Option<OwnedFd>,
+    /// What of its limits this machine can't hold.
+    pub losses: Vec<String>,
 }
 
 /// A process that was started in a running container.
@@ -141,6 +143,9 @@ pub struct Adopt {
     pub start_time: u64,
     /// Path of its control group.
     pub cgroup: String,
+    /// The groups above it are somebody else's.
+    #[serde(default)]
+    pub borrowed: bool,
     /// Its log; the named pipes are opened again. `Fds` and `Null` need nothing.
     pub stdio: Stdio,
     /// Its filter, for later execs.
@@ -168,5 +173,7 @@ fn serve(args: &[String]) -> io::Result<()> {
     process::set_dumpable(false)?;
     process::set_subreaper()?;
     rustix::thread::set_name(c"stack-shim")?;
+    // A caller with a real-time priority has it for itself: v1 takes no such process into a group without time for it.
+    process::schedule_normally();
     server::Shim::new(PathBuf::from(run_dir), restart_argv.to_vec(), first)?.run()
 }

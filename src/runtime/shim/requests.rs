@@ -10,7 +10,7 @@ use super::log::{Log, Stream};
 use super::server::{Shim, Source};
 use super::{Adopt, Entry, State};
 use crate::runtime::error::LaunchError;
-use crate::runtime::launch::Stdio;
+use crate::runtime::launch::{Resources, Stdio};
 use crate::runtime::wire::Reply;
 use crate::sys::process;
 
@@ -45,6 +45,20 @@ impl Shim {
         });
         // Whoever has ended meanwhile is as dead as was asked for.
         let reply = if matches!(reply, Reply::State { .. }) { Reply::Done } else { reply };
+        self.reply(asker, reply, &[]);
+    }
+
+    pub(super) fn update(&mut self, asker: Asker, id: &str, resources: &Resources) {
+        let mut updated = None;
+        let reply = self.with_living(id, |container| {
+            updated = Some(container.group.update(resources));
+            Ok(())
+        });
+        let reply = match updated {
+            Some(Ok(losses)) => Reply::Updated(losses),
+            Some(Err(error)) => Reply::Launch(error),
+            None => reply,
+        };
         self.reply(asker, reply, &[]);
     }
 
@@ -139,7 +153,7 @@ impl Shim {
             pidfd,
             start_time: adopt.start_time,
             state: State::Running,
-            group: self.group(&adopt.cgroup)?,
+            group: self.group(&adopt.cgroup, adopt.borrowed)?,
             netns,
             port: None,
             failure: None,
@@ -150,7 +164,7 @@ impl Shim {
             input: None,
             adopted: None,
             tty: pipes.is_none(),
-            seccomp: adopt.seccomp,
+            seccomp: adopt.seccomp.clone(),
             privileged: adopt.privileged,
             keeper: Keeper::default(),
         };

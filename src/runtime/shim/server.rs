@@ -157,9 +157,9 @@ impl Shim {
     }
 
     /// A container's group at `path`, whose folders above go with the last one.
-    pub(super) fn group(&mut self, path: &str) -> Result<Group, LaunchError> {
+    pub(super) fn group(&mut self, path: &str, borrowed: bool) -> Result<Group, LaunchError> {
         let group = Group::new(&self.layout, path)?;
-        if let Some((parent, _)) = path.rsplit_once('/') {
+        if let Some((parent, _)) = path.rsplit_once('/').filter(|_| !borrowed) {
             self.parents.entry(parent.to_owned()).or_insert_with(|| group.clone());
         }
         Ok(group)
@@ -300,6 +300,7 @@ impl Shim {
             Request::Exec { id, process } => self.exec(asker, &id, &process, fds),
             Request::Signal { id, signal } => self.signal(asker, &id, signal),
             Request::KillAll { id } => self.kill_all(asker, &id),
+            Request::Update { id, resources } => self.update(asker, &id, &resources),
             Request::Freeze { id, frozen } => self.freeze(asker, &id, frozen),
             Request::Kept { id } => self.give_kept(asker, &id),
             Request::KeepOn { id } => self.keep_on(asker, id, fds),
