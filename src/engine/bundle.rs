@@ -196,8 +196,14 @@ fn open_mount(
     bundle: &mut Bundle,
     mount: &MountRecord,
 ) -> Result<Mount, Failure> {
-    let flags = MountFlags { read_only: mount.read_only, ..MountFlags::default() };
+    let alone = mount.recursive.as_deref() == Some("writable");
+    let flags = MountFlags { read_only: mount.read_only && !alone, ..MountFlags::default() };
     match mount_tree(paths, store, mounted, mount)? {
+        Some(tree) if alone && mount.read_only => {
+            mount::restrict(tree.as_fd(), mount::READ_ONLY, false)
+                .map_err(|e| Failure::new(format!("mount {} at {}: {e}", mount.source, mount.target)))?;
+            Ok(Mount::Tree { slot: bundle.slot(tree), target: mount.target.clone(), flags })
+        }
         Some(tree) => Ok(Mount::Tree { slot: bundle.slot(tree), target: mount.target.clone(), flags }),
         None => Ok(Mount::Tmpfs {
             target: mount.target.clone(),
@@ -225,7 +231,7 @@ pub(crate) fn mount_tree(
             if mount.create_host_path && !source.exists() {
                 fs::create_dir_all(source).map_err(|e| at(&e))?;
             }
-            mount::clone_tree(source, true)
+            mount::clone_tree(source, mount.recursive.as_deref() != Some("disabled"))
                 .map_err(|e| at(&e).hint("make the host path, or set `bind.create_host_path: true`"))?
         }
         "image" => {

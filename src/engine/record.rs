@@ -269,6 +269,7 @@ pub(crate) fn mounts(
             nocopy: options.nocopy,
             create_host_path: bind.create_host_path.unwrap_or(true),
             propagation: bind.propagation,
+            recursive: bind.recursive,
             size: tmpfs.size.and_then(|size| u64::try_from(size.0).ok()),
             mode: tmpfs.mode,
             uid: 0,

@@ -116,6 +116,10 @@ pub struct MountRecord {
     pub create_host_path: bool,
     /// Propagation of a bind.
     pub propagation: Option<String>,
+    /// What happens to mounts below a bind's source: `disabled` leaves them out, `writable` keeps them from being read-only
+    /// with it; anything else takes them along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recursive: Option<String>,
     /// Size of a memory file system in bytes.
     pub size: Option<u64>,
     /// Mode of a memory file system's root.

@@ -145,3 +145,30 @@ fn a_volume_of_docker_that_nobody_names_or_that_is_elsewhere() {
     sandbox.file("docker/volumes/nfs/_data/.keep", "");
     import("nfs").fails(&["driver options"]);
 }
+
+#[test]
+fn mounts_below_a_bind_come_along_as_asked() {
+    let service = |name: &str, recursive: &str, read_only: bool| {
+        format!(
+            "  {name}: {{ image: stack/host, init: true, command: [\"sleep\", \"infinity\"], volumes: [{{ type: bind, \
+             source: ./outer, target: /m, read_only: {read_only}, bind: {{ recursive: {recursive} }} }}] }}\n"
+        )
+    };
+    let sandbox = Sandbox::with(&format!(
+        "services:\n{}{}{}{}",
+        service("along", "enabled", false),
+        service("without", "disabled", false),
+        service("writable", "writable", true),
+        service("readonly", "readonly", true)
+    ));
+    sandbox.file("outer/inner/below", "");
+    // The stack lives in a mount namespace of its own, where something is mounted below the source.
+    let script = "mount -t tmpfs none outer/inner && touch outer/inner/above && $STACK up -d";
+    sandbox.shell(&[("STACK", crate::sandbox::STACK)], &format!("exec unshare -m sh -c '{script}'")).ok();
+    assert_eq!(sandbox.inside("along", "ls /m/inner"), "above");
+    assert_eq!(sandbox.inside("without", "ls /m/inner"), "below");
+    let tried =
+        |name: &str| sandbox.inside(name, "for f in /m/x /m/inner/x; do touch $f 2>/dev/null && echo $f; done; true");
+    assert_eq!(tried("writable"), "/m/inner/x");
+    assert_eq!(tried("readonly"), "");
+}

@@ -30,8 +30,6 @@ const LOW_FILES: u64 = 50_000;
 const INOTIFY: [(&str, u64); 2] = [("max_user_watches", 65_536), ("max_user_instances", 128)];
 /// Keyrings: each container has one of root's.
 const LOW_KEYS: u64 = 1_000;
-/// `TMPFS_MAGIC`.
-const TMPFS: i64 = 0x0102_1994;
 
 pub(super) fn examine(paths: &Paths) -> Vec<Finding> {
     let mut findings = vec![kernel(), rights(), run_folder(paths)];
@@ -49,7 +47,7 @@ fn kernel() -> Finding {
 }
 
 fn rights() -> Finding {
-    let held = rustix::thread::capabilities(None).map(|sets| sets.effective).unwrap_or(CapabilitySet::empty());
+    let held = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
     let lacking: Vec<&str> = RIGHTS.iter().filter(|(_, right)| !held.contains(*right)).map(|(name, _)| *name).collect();
     let result = if lacking.is_empty() { Ok(()) } else { Err(format!("this process lacks {}", lacking.join(", "))) };
     let remedy = "run `stack` as root, for example with `sudo`; inside of a container it needs `privileged: true`";
@@ -58,8 +56,7 @@ fn rights() -> Finding {
 
 fn run_folder(paths: &Paths) -> Finding {
     let folder = existing(&paths.run);
-    let in_memory =
-        rustix::fs::statfs(&folder).is_ok_and(|stat| i64::try_from(stat.f_type).is_ok_and(|kind| kind == TMPFS));
+    let in_memory = rustix::fs::statfs(&folder).is_ok_and(|stat| stat.f_type == libc::TMPFS_MAGIC);
     Finding::ok(AREA, "secrets", format!("kept in memory, in {}", paths.run.display()))
         .or_loss(in_memory, format!("{} is not in memory: contents of secrets touch its disk", paths.run.display()))
         .remedy("leave `--root` and STACK_ROOT out, or name a folder on a tmpfs")

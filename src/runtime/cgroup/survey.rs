@@ -35,7 +35,7 @@ pub fn survey() -> io::Result<Survey> {
     let layout = Layout::detect()?;
     let name = format!("stack-doctor-{}", std::process::id());
     let made: Vec<PathBuf> = layout.mounts().map(|mount| mount.join(&name)).collect();
-    let results: Vec<io::Result<()>> = made.iter().map(|folder| Ok(fs_err::create_dir(folder)?)).collect();
+    let results: Vec<io::Result<()>> = made.iter().map(fs_err::create_dir).collect();
     let found = look(&layout, &name, results);
     for folder in made {
         remove_folder(&folder);
