@@ -47,6 +47,8 @@ impl Supervisor {
         let container = blocking(move || -> Result<Container, Failure> {
             let failed =
                 |e: &dyn std::fmt::Display| Failure::new(format!("container {} could not be made: {e}", record.name));
+            // What can be refused, before anything is made.
+            let profile = filter::read(&record.config, &record.service, &desired.source.working_dir)?;
             // The run state comes first: without a record it tells the next supervisor what was left half-made.
             let state = RunState { version: VERSION, boot_id, ..RunState::default() };
             state::write_run_state(&paths, &record.project, &record.id, &state).map_err(|e| failed(&e))?;
@@ -62,7 +64,7 @@ impl Supervisor {
             for mount in record.mounts.iter().filter(|mount| mount.kind == "volume") {
                 fill_volume(&paths, &store, &image, &record, mount)?;
             }
-            if let Some(profile) = filter::read(&record.config, &record.service, &desired.source.working_dir)? {
+            if let Some(profile) = profile {
                 fs::write(paths.filter(&record.id), profile).map_err(|e| failed(&e))?;
             }
             state::write_record(&paths, &record).map_err(|e| failed(&e))?;
