@@ -14,8 +14,9 @@ use super::networks::new_id;
 use super::observe::image_reference;
 use super::paths::Paths;
 use super::record::{self, Identity, Surroundings};
+use super::recover;
 use super::state::{self, Container, Joins, MountRecord, Record, RunState, VERSION};
-use super::supervisor::{Supervisor, blocking};
+use super::supervisor::{Supervisor, blocking, tracing_line};
 use super::volumes;
 use crate::images::{Image, Store};
 use crate::planner::Replaced;
@@ -44,31 +45,13 @@ impl Supervisor {
         let hostname = hostname(&service, &surroundings.joins, &identity.id, &neighbours);
         let record = record::record(&desired, identity, &service, &image, hostname, surroundings)?;
         let (paths, store, boot_id) = (self.paths.clone(), self.store.clone(), self.boot_id.clone());
-        let container = blocking(move || -> Result<Container, Failure> {
-            let failed =
-                |e: &dyn std::fmt::Display| Failure::new(format!("container {} could not be made: {e}", record.name));
-            // What can be refused, before anything is made.
-            let profile = filter::read(&record.config, &record.service, &desired.source.working_dir)?;
-            // The run state comes first: without a record it tells the next supervisor what was left half-made.
-            let state = RunState { version: VERSION, boot_id, ..RunState::default() };
-            state::write_run_state(&paths, &record.project, &record.id, &state).map_err(|e| failed(&e))?;
-            let home = paths.container(&record.id);
-            for folder in ["upper", "work", "log"] {
-                fs::create_dir_all(home.join(folder)).map_err(|e| failed(&e))?;
-            }
-            let objects = paths.file_objects(&record.project, &record.id);
-            for key in record.files.keys() {
-                fs::create_dir_all(&objects).map_err(|e| failed(&e))?;
-                fs::write(objects.join(key), &desired.objects[key]).map_err(|e| failed(&e))?;
-            }
-            for mount in record.mounts.iter().filter(|mount| mount.kind == "volume") {
-                fill_volume(&paths, &store, &image, &record, mount)?;
-            }
-            if let Some(profile) = profile {
-                fs::write(paths.filter(&record.id), profile).map_err(|e| failed(&e))?;
-            }
-            state::write_record(&paths, &record).map_err(|e| failed(&e))?;
-            Ok(Container { record: Arc::new(record), state })
+        let container = blocking(move || {
+            let (project, id) = (record.project.clone(), record.id.clone());
+            make(&paths, &store, &image, &desired, record, boot_id).inspect_err(|_| {
+                if let Err(e) = recover::clear(&paths, &project, &id, &paths.run_state(&project, &id)) {
+                    tracing_line(&format!("what was made of container {id} could not be removed: {e}"));
+                }
+            })
         })
         .await??;
         drop(lease);
@@ -153,6 +136,40 @@ impl Supervisor {
         let endpoints = if joins.net.is_some() { Vec::new() } else { self.endpoints(desired, identity, service)? };
         Ok(Surroundings { endpoints, mounts, joins, shares })
     }
+}
+
+/// Writes a container's files, its record last.
+fn make(
+    paths: &Paths,
+    store: &Store,
+    image: &Image,
+    desired: &Desired,
+    record: Record,
+    boot_id: String,
+) -> Result<Container, Failure> {
+    let failed = |e: &dyn std::fmt::Display| Failure::new(format!("container {} could not be made: {e}", record.name));
+    // What can be refused, before anything is made.
+    let profile = filter::read(&record.config, &record.service, &desired.source.working_dir)?;
+    // The run state comes first: without a record it tells the next supervisor what was left half-made.
+    let state = RunState { version: VERSION, boot_id, ..RunState::default() };
+    state::write_run_state(paths, &record.project, &record.id, &state).map_err(|e| failed(&e))?;
+    let home = paths.container(&record.id);
+    for folder in ["upper", "work", "log"] {
+        fs::create_dir_all(home.join(folder)).map_err(|e| failed(&e))?;
+    }
+    let objects = paths.file_objects(&record.project, &record.id);
+    for key in record.files.keys() {
+        fs::create_dir_all(&objects).map_err(|e| failed(&e))?;
+        fs::write(objects.join(key), &desired.objects[key]).map_err(|e| failed(&e))?;
+    }
+    for mount in record.mounts.iter().filter(|mount| mount.kind == "volume") {
+        fill_volume(paths, store, image, &record, mount)?;
+    }
+    if let Some(profile) = profile {
+        fs::write(paths.filter(&record.id), profile).map_err(|e| failed(&e))?;
+    }
+    state::write_record(paths, &record).map_err(|e| failed(&e))?;
+    Ok(Container { record: Arc::new(record), state })
 }
 
 /// A container in another's network has the other's name, one in the host's network the host's.

@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::bundle::stdio;
 use super::control::Failure;
 use super::endpoints::dns_key;
+use super::paths::Paths;
 use super::ports::ports_key;
 use super::restart;
 use super::state::{self, Container, RunState, Status, read_json};
@@ -209,24 +210,31 @@ impl Supervisor {
         for entry in fs::read_dir(self.paths.run_states(&self.project))? {
             let path = entry?.path();
             let Some(id) = path.file_stem().and_then(|stem| stem.to_str()) else { continue };
-            if self.paths.container(id).join("config.json").exists() {
-                continue;
+            if !self.paths.container(id).join("config.json").exists() {
+                clear(&self.paths, &self.project, id, &path)?;
             }
-            // A write that was cut off left something that can't be read: that goes, too.
-            let state = read_json::<RunState>(&path).ok().flatten();
-            let removed = state.is_some_and(|state| state.status == Status::Dead);
-            let mut made = volumes::list(&self.paths)?;
-            // A removal decided about its volumes first.
-            made.retain(|volume| !removed && volume.made_for == id && volume.heir.is_none());
-            for volume in made {
-                volumes::remove(&self.paths, &volume.name)?;
-            }
-            for folder in [self.paths.container(id), self.paths.file_objects(&self.project, id)] {
-                remove_if_there(&folder)?;
-            }
-            fs::remove_file(&path)?;
         }
         Ok(())
+    }
+}
+
+/// Removes what there is of a container without a record; its run state, at `path`, goes last.
+pub(super) fn clear(paths: &Paths, project: &str, id: &str, path: &Path) -> io::Result<()> {
+    // A write that was cut off left something that can't be read: that goes, too.
+    let state = read_json::<RunState>(path).ok().flatten();
+    let removed = state.is_some_and(|state| state.status == Status::Dead);
+    let mut made = volumes::list(paths)?;
+    // A removal decided about its volumes first.
+    made.retain(|volume| !removed && volume.made_for == id && volume.heir.is_none());
+    for volume in made {
+        volumes::remove(paths, &volume.name)?;
+    }
+    for folder in [paths.container(id), paths.file_objects(project, id)] {
+        remove_if_there(&folder)?;
+    }
+    match fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 

@@ -90,7 +90,7 @@ fn layers(state: &Path) -> [Finding; 2] {
     let singly = Finding::ok(FILES, "overlay layer by layer", "images with up to 499 layers")
         .or_loss(kernel::overlay_takes_layers_singly(), "images with more than about 60 layers are refused")
         .remedy("a kernel from 6.5 on has it");
-    let descriptors = Finding::ok(FILES, "overlay by descriptor", "layers can't be exchanged while they are mounted")
+    let descriptors = Finding::ok(FILES, "overlay by descriptor", "offered; layers are named by path all the same")
         .or_loss(
             probe::overlay_takes_descriptors(state).unwrap_or(false),
             "layers are named by path; nothing is lost as long as only root can write to the state folder",
