@@ -144,10 +144,10 @@ impl Sandbox {
         running.finish()
     }
 
-    /// Begins `stack` and goes on while it runs.
+    /// Begins `stack` and goes on while it runs. It can be interrupted, even if whoever runs the tests can't.
     pub(crate) fn start(&self, words: &str) -> Running {
         let args: Vec<&str> = words.split_whitespace().collect();
-        begin(&mut self.command(STACK, &args), &args)
+        begin(self.command("env", &["--default-signal=INT", STACK]).args(&args), &args)
     }
 
     /// Runs a shell text in a service's container and returns what it printed.
