@@ -121,11 +121,7 @@ fn connect(netns: BorrowedFd<'_>, endpoints: &[Endpoint], macs: &[[u8; 6]]) -> R
         Err(Error::Netlink { source, .. }) if source.raw_os_error() == Some(libc::EEXIST) => {}
         other => return other,
     }
-    let mut leftovers = Batch::default();
-    for endpoint in endpoints.iter().filter(|endpoint| link::find(&channel, &endpoint.host_ifname).is_ok()) {
-        link::remove_link(&mut leftovers, &endpoint.host_ifname);
-    }
-    channel.execute(&leftovers)?;
+    link::remove_links(&channel, endpoints.iter().map(|endpoint| &endpoint.host_ifname))?;
     channel.execute(&batch)
 }
 

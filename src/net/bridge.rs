@@ -120,12 +120,7 @@ pub(super) fn remove(firewall: &Channel, name: &str) -> Result<(), Error> {
     if !is_ours(found) && !is_half_made(found) {
         return Err(foreign(found));
     }
-    let mut batch = Batch::default();
-    link::remove_link(&mut batch, name);
-    match channel.execute(&batch) {
-        Err(Error::Netlink { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => Ok(()),
-        other => other,
-    }
+    link::remove_links(&channel, [&found.name])
 }
 
 /// Names and aliases of our bridges.

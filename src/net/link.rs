@@ -119,10 +119,19 @@ pub(super) fn raise(batch: &mut Batch, index: u32, name: &str) {
     batch.add(format!("bring {name} up"), libc::RTM_NEWLINK, ACK, &link_header(index, UP), |_| {});
 }
 
-pub(super) fn remove_link(batch: &mut Batch, name: &str) {
-    batch.add(format!("remove the link {name}"), libc::RTM_DELLINK, ACK, &link_header(0, 0), |message| {
-        message.put_str(libc::IFLA_IFNAME, name);
-    });
+/// Removes links. One that isn't there is fine: a namespace that dies takes its links along.
+pub(super) fn remove_links<'a>(channel: &Channel, names: impl IntoIterator<Item = &'a String>) -> Result<(), Error> {
+    for name in names {
+        let mut batch = Batch::default();
+        batch.add(format!("remove the link {name}"), libc::RTM_DELLINK, ACK, &link_header(0, 0), |message| {
+            message.put_str(libc::IFLA_IFNAME, name);
+        });
+        match channel.execute(&batch) {
+            Err(Error::Netlink { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => {}
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// A pair of links: `host` up at the bridge of index `master`, its peer in the namespace of descriptor `netns`.
