@@ -7,54 +7,7 @@
 #   DOCKER_TREE=DIR   an unpacked Docker; made by docker-tree.sh if it isn't there
 # Both run in pid, mount and network namespaces of this script, beside a dockerd of its own; all is gone at the end.
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-if [ -z "${LAB:-}" ]; then
-    DOCKER_TREE=${DOCKER_TREE:-${XDG_CACHE_HOME:-$HOME/.cache}/stack/docker}
-    [ -x "$DOCKER_TREE/usr/sbin/dockerd" ] || "$here/docker-tree.sh" "$DOCKER_TREE"
-    # dockerd calls iptables.
-    missing=()
-    for package in busybox-static iproute2 iptables; do
-        dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
-    done
-    if [ ${#missing[@]} -gt 0 ]; then
-        apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"
-    fi
-    STACK=$(realpath "$(command -v "${STACK:-stack}")")
-    LAB=$(mktemp -d "${TMPDIR:-/tmp}/bench.XXXXXX")
-    export LAB STACK DOCKER_TREE
-    sweep() {
-        find /sys/fs/cgroup -depth -type d -path "*/${LAB##*/}*" -exec rmdir {} + 2>/dev/null || true
-        rm -rf "$LAB"
-        rmdir /var/lib/stack 2>/dev/null || true
-    }
-    trap sweep EXIT
-    unshare --mount --net --pid --fork --kill-child --propagation private "$here/compose.sh" "$@"
-    exit
-fi
-
-# A /proc and /sys of these namespaces with the machine's control groups in place, and an empty /run.
-mount -t proc proc /proc
-mkdir "$LAB/cgroup"
-mount --rbind /sys/fs/cgroup "$LAB/cgroup"
-mount -t sysfs sysfs /sys
-mount --rbind "$LAB/cgroup" /sys/fs/cgroup
-umount -l "$LAB/cgroup"
-mount -t tmpfs tmpfs /run
-ip link set lo up
-mkdir -p /run/lock /var/lib/stack "$LAB"/{docker,stack,config/cli-plugins,root/bin,root/www,project}
-mount --bind "$LAB/stack" /var/lib/stack
-ln -s "$DOCKER_TREE"/usr/libexec/docker/cli-plugins/* "$LAB/config/cli-plugins/"
-echo '{}' >"$LAB/config/config.json"
-export PATH=$DOCKER_TREE/usr/sbin:$DOCKER_TREE/usr/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export DOCKER_HOST=unix://$LAB/docker.sock DOCKER_CONFIG=$LAB/config LC_ALL=C
-dockerd --data-root "$LAB/docker" --exec-root /run/docker --pidfile /run/docker.pid -H "$DOCKER_HOST" \
-    --storage-driver overlay2 --cgroup-parent "/${LAB##*/}" --default-address-pool base=10.200.0.0/16,size=24 \
-    >"$LAB/dockerd.log" 2>&1 &
-for _ in $(seq 300); do
-    docker version >/dev/null 2>&1 && break
-    sleep 0.1
-done
-docker version >/dev/null || { tail "$LAB/dockerd.log" >&2; exit 1; }
+source "$(dirname "$0")/lab.sh"
 
 # One image for both: a static busybox that serves a page.
 cp "$(command -v busybox)" "$LAB/root/bin/busybox"
@@ -72,14 +25,6 @@ project() {
     echo 'networks: { net: {} }'
 }
 
-# Seconds that a command takes.
-seconds() {
-    local begin=$EPOCHREALTIME
-    "$@" >"$LAB/log" 2>&1 || { cat "$LAB/log" >&2; return 1; }
-    awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.4f\n", b - a }'
-}
-median() { sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
-
 # KiB of memory of what a tool runs beside the containers, shared pages by their share.
 keepers() {
     local pattern='^(dockerd|containerd|docker-proxy)' process
@@ -88,14 +33,6 @@ keepers() {
         if grep -qsE "$pattern" "$process/comm"; then cat "$process/smaps_rollup"; fi
     done 2>/dev/null | awk '/^Pss:/ { sum += $2 } END { print sum }'
 }
-row() {
-    local mine theirs
-    mine=$(median <"$LAB/$1.stack.values") theirs=$(median <"$LAB/$1.docker.values")
-    awk -v what="$2" -v a="$mine" -v b="$theirs" -v unit="$3" -v scale="$4" \
-        'BEGIN { printf "%-26s %9.1f %s %9.1f %s %7.1f×\n", what, a * scale, unit, b * scale, unit, b / a }'
-    rm -f "$LAB/$1".*.values
-}
-
 cd "$LAB/project"
 printf '%s; %s; %s\n' "$("$STACK" version)" "$(docker compose version)" "$(docker --version)"
 printf '%-26s %12s %12s %8s\n' '' stack docker ratio

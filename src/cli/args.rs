@@ -179,7 +179,7 @@ pub(crate) enum Verb {
     Volume(verb::resources::Volume),
     /// Work with networks of all stacks
     #[command(subcommand_required = true)]
-    Network(verb::resources::Network),
+    Network(verb::network::Network),
     /// See and free the space that images, containers, volumes and build caches take
     #[command(subcommand_required = true)]
     System(verb::system::System),

@@ -104,7 +104,7 @@ fn carry_out(verb: Verb, context: &Context) -> Outcome {
         Verb::Stats(verb) => block_on(verb.run(context)),
         Verb::Volumes(verb) => verb.run(context),
         Verb::Volume(verb) => verb.run(context),
-        Verb::Network(verb) => verb.run(context),
+        Verb::Network(verb) => block_on(verb.run(context)),
         Verb::Events(verb) => block_on(verb.run(context)),
         Verb::Pull(verb) => block_on(verb.run(context)),
         Verb::Push(verb) => block_on(verb.run(context)),

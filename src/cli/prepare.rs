@@ -11,7 +11,7 @@ use super::invoker::Invoker;
 use super::policy::{self, Policy, Wants};
 use super::project::Context;
 use super::registry;
-use crate::engine::control;
+use crate::engine::{control, modes};
 use crate::images::Store;
 use crate::spec::model::{FileObject, MountKind, Service};
 use crate::spec::{Diagnostic, Diagnostics, Kind, Loaded, select};
@@ -200,8 +200,19 @@ pub(crate) fn up(loaded: &Loaded, services: &[String], no_deps: bool) -> Result<
     }
     let chosen = selected(loaded, services, no_deps)?;
     let source = &loaded.source;
+    let mut project = loaded.project.clone();
+    modes::settle(&mut project);
+    match std::env::var("STACK_PUBLISH").unwrap_or_default().as_str() {
+        "" | "all" => {}
+        "loopback" => modes::publish_on_loopback(&mut project),
+        other => {
+            let error =
+                Error::new(format!("STACK_PUBLISH is `{other}`, which says nothing about where to publish ports"));
+            return Err(error.hint("set it to `all` or `loopback`"));
+        }
+    }
     Ok(control::Up {
-        project: loaded.project.clone(),
+        project,
         source: control::Source {
             working_dir: source.working_dir.clone(),
             files: source.files.clone(),

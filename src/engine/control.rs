@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::update::Limits;
 use crate::planner::Line;
-use crate::spec::model::Project;
+use crate::spec::model::{Attachment, Project};
 
 /// What a command asks for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -102,6 +102,22 @@ pub enum Request {
     Hold {
         /// Container id.
         container: String,
+    },
+    /// Attach a container to one more network.
+    Connect {
+        /// Container id.
+        container: String,
+        /// Real name of the network.
+        network: String,
+        /// How.
+        attachment: Box<Attachment>,
+    },
+    /// Take a container off a network.
+    Disconnect {
+        /// Container id.
+        container: String,
+        /// Real name of the network.
+        network: String,
     },
     /// Follow what happens until the connection is closed.
     Events,

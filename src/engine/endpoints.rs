@@ -13,12 +13,11 @@ use super::hosts::{addresses, reaches_host};
 use super::intent::Desired;
 use super::networks;
 use super::record::Identity;
-use super::state::{Endpoint, Record, Status};
+use super::state::{Endpoint, Record};
 use super::supervisor::{Supervisor, blocking};
-use crate::net::dns;
+use crate::net::Endpoint as Wire;
 use crate::net::ipam::LeaseRequest;
-use crate::net::{DnsSockets, Endpoint as Wire};
-use crate::spec::model::Service;
+use crate::spec::model::{Attachment, Service};
 
 impl Supervisor {
     /// Leases addresses on the service's networks, those of high priority first.
@@ -33,43 +32,67 @@ impl Supervisor {
         keys.sort_by_key(|key| std::cmp::Reverse(priority(key)));
         let mut endpoints = Vec::new();
         for (index, key) in keys.into_iter().enumerate() {
-            let attachment = service.networks.get(key).cloned().flatten().unwrap_or_default();
+            let mut attachment = service.networks.get(key).cloned().flatten().unwrap_or_default();
+            attachment.interface_name.get_or_insert_with(|| format!("eth{index}"));
+            attachment.mac_address = attachment.mac_address.or_else(|| service.mac_address.clone());
+            if identity.discoverable {
+                attachment.aliases.insert(0, identity.service.clone());
+            } else {
+                attachment.aliases.clear();
+            }
             let name = crate::planner::network_name(&desired.project, key);
-            let failed = |e: &dyn std::fmt::Display| Failure::new(format!("service {}: {e}", identity.service));
-            let network = networks::find(&self.paths, &name).map_err(|e| failed(&e))?;
-            let network = network.ok_or_else(|| failed(&format!("network {name} is gone")))?;
-            let static_address = |text: &Option<String>| -> Result<Option<IpAddr>, Failure> {
-                let parse = |text: &String| {
-                    text.parse().map_err(|_| failed(&format!("invalid address {text:?} on network {name}")))
-                };
-                text.as_ref().map(parse).transpose()
-            };
-            let request = LeaseRequest {
-                owner: identity.id.clone(),
-                ipv4: static_address(&attachment.ipv4_address)?,
-                ipv6: static_address(&attachment.ipv6_address)?,
-            };
-            let addresses = self.ipam.lease(&name, &request).map_err(|e| failed(&e))?;
-            let names = std::iter::once(identity.service.clone()).chain(attachment.aliases.iter().cloned());
-            let aliases = names.filter(|_| identity.discoverable).collect();
-            endpoints.push(Endpoint {
-                key: key.clone(),
-                network: name,
-                network_id: network.id,
-                bridge: network.bridge.name,
-                ifname: attachment.interface_name.unwrap_or_else(|| format!("eth{index}")),
-                mac: attachment
-                    .mac_address
-                    .or_else(|| service.mac_address.clone())
-                    .unwrap_or_else(|| mac_of(&addresses)),
-                addresses: addresses.iter().map(ToString::to_string).collect(),
-                gateway: network.bridge.subnets.iter().find_map(|(_, gateway)| gateway.map(|g| g.to_string())),
-                aliases,
-                internal: network.bridge.internal,
-            });
+            let endpoint = self.endpoint(&identity.id, key, &name, attachment);
+            endpoints.push(endpoint.map_err(|failure| Failure {
+                message: format!("service {}: {}", identity.service, failure.message),
+                ..failure
+            })?);
         }
-        keep_one_gateway(service, &mut endpoints);
+        keep_one_gateway(service, &mut endpoints, true);
+        keep_one_gateway(service, &mut endpoints, false);
         Ok(endpoints)
+    }
+
+    /// Leases a container's addresses on a network.
+    pub(crate) fn endpoint(
+        &self,
+        id: &str,
+        key: &str,
+        name: &str,
+        attachment: Attachment,
+    ) -> Result<Endpoint, Failure> {
+        let failed = |e: &dyn std::fmt::Display| Failure::new(e.to_string());
+        let network = networks::find(&self.paths, name).map_err(|e| failed(&e))?;
+        let network = network.ok_or_else(|| failed(&format!("network {name} is gone")))?;
+        let static_address = |text: &Option<String>| -> Result<Option<IpAddr>, Failure> {
+            let parse = |text: &String| {
+                text.parse().map_err(|_| failed(&format!("invalid address {text:?} on network {name}")))
+            };
+            text.as_ref().map(parse).transpose()
+        };
+        let request = LeaseRequest {
+            owner: id.to_owned(),
+            ipv4: static_address(&attachment.ipv4_address)?,
+            ipv6: static_address(&attachment.ipv6_address)?,
+        };
+        let link_local = attachment.link_local_ips.iter().map(|text| {
+            link_local(text).ok_or_else(|| failed(&format!("invalid link-local address {text:?} on network {name}")))
+        });
+        let link_local = link_local.collect::<Result<_, _>>()?;
+        let addresses = self.ipam.lease(name, &request).map_err(|e| failed(&e))?;
+        Ok(Endpoint {
+            key: key.to_owned(),
+            network: name.to_owned(),
+            network_id: network.id,
+            gateways: gateways(&network.bridge, &addresses),
+            bridge: network.bridge.name,
+            ifname: attachment.interface_name.unwrap_or_default(),
+            mac: attachment.mac_address.unwrap_or_else(|| mac_of(&addresses)),
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+            link_local,
+            aliases: attachment.aliases,
+            internal: network.bridge.internal,
+            foreign: network.project != self.project,
+        })
     }
 
     pub(crate) async fn attach_network(self: &Rc<Self>, record: &Record, netns: OwnedFd) -> Result<(), Failure> {
@@ -92,54 +115,6 @@ impl Supervisor {
             None => Ok(()),
         }
     }
-
-    /// Leaves a container's resolver sockets with the shim, and answers on them.
-    pub(crate) async fn keep_resolver(self: &Rc<Self>, record: &Record, sockets: DnsSockets) -> Result<(), Failure> {
-        let failed = |e: &dyn std::fmt::Display| Failure::new(format!("container {}: {e}", record.name));
-        let kept = [&sockets.udp, &sockets.tcp].map(OwnedFd::try_clone);
-        let kept = kept.into_iter().collect::<Result<Vec<_>, _>>().map_err(|e| failed(&e))?;
-        self.keep(&dns_key(&record.id), kept).await?;
-        self.serve_names(record, sockets)
-    }
-
-    /// Answers a container's questions for names.
-    pub(crate) fn serve_names(&self, record: &Record, sockets: DnsSockets) -> Result<(), Failure> {
-        let outside = record.endpoints.iter().any(|endpoint| !endpoint.internal);
-        let asked = &record.config.dns;
-        let upstream = match (outside, asked.is_empty()) {
-            (false, _) => Vec::new(),
-            (true, true) => super::hosts::host_resolver().servers,
-            (true, false) => asked.iter().filter_map(|server| server.parse().ok()).collect(),
-        };
-        let networks = record.endpoints.iter().map(|endpoint| endpoint.network.clone()).collect();
-        let client = dns::Client { id: record.id.clone(), networks, upstream };
-        self.dns.serve(client, sockets).map_err(|e| Failure::new(format!("container {}: {e}", record.name)))
-    }
-
-    /// Tells the resolver who runs now.
-    pub(crate) fn publish_names(&self) {
-        let mut records = Vec::new();
-        for container in self.containers() {
-            let returns = container.state.status == Status::Restarting && self.returns(&container.record.id);
-            if !returns && !matches!(container.state.status, Status::Running | Status::Paused) {
-                continue;
-            }
-            let record = container.record;
-            for endpoint in &record.endpoints {
-                let mut names = vec![record.name.clone(), super::supervisor::short(&record.id).to_owned()];
-                names.extend(endpoint.aliases.iter().cloned());
-                let addresses =
-                    endpoint.addresses.iter().filter_map(|text| text.parse::<IpNet>().ok().map(|net| net.addr()));
-                records.push(dns::Record { network: endpoint.network.clone(), names, addresses: addresses.collect() });
-            }
-        }
-        self.dns.set_names(records.into_iter().collect());
-    }
-}
-
-/// Where the shim keeps a container's resolver sockets.
-pub(crate) fn dns_key(id: &str) -> String {
-    format!("dns/{id}")
 }
 
 /// A container's attachments in the words of the network layer.
@@ -150,8 +125,13 @@ pub(crate) fn wires(record: &Record) -> Vec<Wire> {
             bridge: endpoint.bridge.clone(),
             ifname: endpoint.ifname.clone(),
             host_ifname: format!("sv{}", &digest[..12]),
-            addresses: endpoint.addresses.iter().filter_map(|text| text.parse().ok()).collect(),
-            gateways: endpoint.gateway.iter().filter_map(|text| text.parse().ok()).collect(),
+            addresses: endpoint
+                .addresses
+                .iter()
+                .chain(&endpoint.link_local)
+                .filter_map(|text| text.parse().ok())
+                .collect(),
+            gateways: endpoint.gateways.iter().filter_map(|text| text.parse().ok()).collect(),
             mac: parse_mac(&endpoint.mac),
         }
     };
@@ -163,17 +143,32 @@ pub(crate) fn host_ifnames(record: &Record) -> Vec<String> {
     wires(record).into_iter().map(|wire| wire.host_ifname).collect()
 }
 
-/// The default route goes through the attachment of the highest `gw_priority`, else the first that leads outside.
-fn keep_one_gateway(service: &Service, endpoints: &mut [Endpoint]) {
+/// The network's own addresses in the subnets that a container's addresses lie in.
+pub(crate) fn gateways(bridge: &networks::Bridge, addresses: &[IpNet]) -> Vec<String> {
+    let reached = bridge.subnets.iter().filter(|(subnet, _)| addresses.iter().any(|own| subnet.contains(&own.addr())));
+    reached.filter_map(|(_, gateway)| gateway.map(|gateway| gateway.to_string())).collect()
+}
+
+/// The default route of an address family goes through the attachment of the highest `gw_priority`, else the first that
+/// leads outside.
+fn keep_one_gateway(service: &Service, endpoints: &mut [Endpoint], ipv4: bool) {
     let priority = |key: &str| service.networks.get(key).and_then(|a| a.as_ref()?.gw_priority).unwrap_or(0);
-    let outside = endpoints.iter().enumerate().filter(|(_, endpoint)| !endpoint.internal);
+    let is_other = |gateway: &str| gateway.contains(':') == ipv4;
+    let leads = |endpoint: &Endpoint| !endpoint.internal && !endpoint.gateways.iter().all(|gateway| is_other(gateway));
+    let outside = endpoints.iter().enumerate().filter(|(_, endpoint)| leads(endpoint));
     let chosen = outside.max_by_key(|(index, endpoint)| (priority(&endpoint.key), std::cmp::Reverse(*index)));
     let chosen = chosen.map(|(index, _)| index);
     for (index, endpoint) in endpoints.iter_mut().enumerate() {
         if Some(index) != chosen {
-            endpoint.gateway = None;
+            endpoint.gateways.retain(|gateway| is_other(gateway));
         }
     }
+}
+
+/// An address with the prefix length of link-local ones (RFC 3927, RFC 4291). As with Docker it may be any address.
+fn link_local(text: &str) -> Option<String> {
+    let address: IpAddr = text.parse().ok()?;
+    Some(format!("{address}/{}", if address.is_ipv4() { 16 } else { 64 }))
 }
 
 /// Docker's way: 02:42 and the IPv4 address.

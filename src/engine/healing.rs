@@ -7,7 +7,7 @@ use super::control::{Action, Failure, Kind};
 use super::endpoints::wires;
 use super::hosts::{addresses, reaches_host};
 use super::networks;
-use super::ports::mappings;
+use super::ports::{mappings, targets};
 use super::supervisor::{Supervisor, blocking, tracing_line};
 use crate::net::{Changes, Wanted};
 
@@ -61,7 +61,7 @@ impl Supervisor {
             let own = addresses(record);
             used.extend(record.endpoints.iter().map(|endpoint| endpoint.network.clone()));
             wanted.endpoints.extend(wires(record));
-            wanted.ports.extend(mappings(&container.state.ports, &own));
+            wanted.ports.extend(mappings(&container.state.ports, &targets(record)));
             wanted.host_users.extend(own.into_iter().filter(|_| reaches_host(record)));
         }
         let all = networks::list(&self.paths).map_err(|e| Failure::new(format!("the networks: {e}")))?;

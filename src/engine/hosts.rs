@@ -39,18 +39,19 @@ pub(crate) fn reaches_host(record: &Record) -> bool {
     record.config.extra_hosts.iter().any(|entry| entry.ends_with(GATEWAY))
 }
 
-/// `host=address` entries; `host-gateway` is the host's own address on the container's network.
+/// `host=address` entries; `host-gateway` is the host's own address on the container's network, of each family.
 fn extra_hosts(record: &Record) -> Vec<(String, IpAddr)> {
-    let gateway = record.endpoints.iter().find_map(|endpoint| endpoint.gateway.as_ref()?.parse().ok());
+    let gateways = || record.endpoints.iter().flat_map(|endpoint| &endpoint.gateways);
     let entry = |text: &String| {
         let (host, address) = text.split_once(['=', ':'])?;
-        let address = match address.trim_matches(['[', ']']) {
-            GATEWAY => gateway?,
-            address => address.parse().ok()?,
+        let addresses: Vec<IpAddr> = match address.trim_matches(['[', ']']) {
+            GATEWAY => gateways().filter_map(|gateway| gateway.parse().ok()).collect(),
+            address => vec![address.parse().ok()?],
         };
-        Some((host.to_owned(), address))
+        let host = host.to_owned();
+        Some(addresses.into_iter().map(move |address| (host.clone(), address)))
     };
-    record.config.extra_hosts.iter().filter_map(entry).collect()
+    record.config.extra_hosts.iter().filter_map(entry).flatten().collect()
 }
 
 fn resolv_conf(record: &Record) -> String {

@@ -1,12 +1,12 @@
 //! The engine: what exists, what shall exist, and the one process per stack that brings the two together.
 //!
 //! * [`paths`] says where things lie; [`state`], [`networks`] and [`volumes`] read and write them. Readers need no
-//!   running process. [`logs`] reads what containers wrote; [`docker`] takes
+//!   running process. [`modes`] puts network modes into the words of networks; [`logs`] reads what containers wrote; [`docker`] takes
 //!   over volumes of Docker.
 //! * [`control`] is the language between a command and the supervisor; [`client`] speaks it for the command.
 //! * [`supervisor`] is the process that decides: it answers commands (`serve`), looks, plans and executes (`intent`, `observe`,
 //!   `reconcile`, `execute`), makes, starts and stops containers (`record`,
-//!   `create`, `bundle`, `start`, `endpoints`, `ports`, `stop`, `comeback`, `exec`), watches
+//!   `create`, `bundle`, `start`, `endpoints`, `names`, `ports`, `plug`, `stop`, `comeback`, `exec`), watches
 //!   them (`health`, `restart`), changes limits (`limits`, `update`), opens their root file systems ([`rootfs`]) and takes over
 //!   after a crash (`recover`, `estate`).
 //! * [`doctor`] tries out what the machine can do.
@@ -33,9 +33,12 @@ mod hosts;
 mod intent;
 mod limits;
 pub mod logs;
+pub mod modes;
+mod names;
 pub mod networks;
 mod observe;
 pub mod paths;
+mod plug;
 mod ports;
 mod reconcile;
 mod record;

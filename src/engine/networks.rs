@@ -133,6 +133,37 @@ pub fn ensure(
     if bridge.internal { Ok(Vec::new()) } else { host.obstacles(&bridge.name).map_err(|e| failure(&wanted.name, &e)) }
 }
 
+/// Makes a network that belongs to no project.
+pub fn create(paths: &Paths, host: &Host, wanted: &model::Network) -> Result<Network, Failure> {
+    let name = &wanted.name;
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    if !name.bytes().all(valid) || !name.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+        return Err(Failure::new(format!("invalid network name {name:?}"))
+            .hint("begin with a letter or digit, and use letters, digits, `_`, `.` and `-`"));
+    }
+    if matches!(name.as_str(), "bridge" | "host" | "none" | "default") {
+        return Err(
+            Failure::new(format!("the network name {name} has a meaning of its own")).hint("choose another name")
+        );
+    }
+    let failed = |e: io::Error| Failure::new(format!("network {name}: {e}"));
+    if find(paths, name).map_err(failed)?.is_some() {
+        return Err(Failure::new(format!("network {name} exists already")).hint("`stack network inspect` shows it"));
+    }
+    fs::create_dir_all(paths.networks()).map_err(failed)?;
+    let made = ensure(paths, host, "", "", wanted)
+        .and_then(|_| find(paths, name).map_err(failed)?.ok_or_else(|| missing(name)));
+    if made.is_err() {
+        let _ = remove(paths, host, name);
+    }
+    made
+}
+
+/// What to say of a network that isn't there.
+pub fn missing(name: &str) -> Failure {
+    Failure::new(format!("network {name} not found")).hint("`stack network ls` shows all networks")
+}
+
 /// Removes a network, its bridge and its leases. A missing one is no error.
 pub fn remove(paths: &Paths, host: &Host, name: &str) -> Result<(), Failure> {
     let io_failure = |e: io::Error| Failure::new(format!("network {name} could not be removed: {e}"));
@@ -151,7 +182,26 @@ fn describe(paths: &Paths, host: &Host, project: &str, key: &str, wanted: &model
     let option = |short: &str, long: &str| {
         wanted.driver_opts.get(&format!("com.docker.network.{long}")).or_else(|| wanted.driver_opts.get(short))
     };
-    let off = |value: Option<&String>| value.is_some_and(|value| value == "false");
+    let off = |value: Option<&String>| {
+        value.is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "false" | "f" | "0"))
+    };
+    // With a gateway mode of `isolated`, the host has no address on the network.
+    let mut isolated = Vec::new();
+    for ipv4 in [true, false] {
+        let key = format!("com.docker.network.bridge.gateway_mode_{}", if ipv4 { "ipv4" } else { "ipv6" });
+        match wanted.driver_opts.get(&key).map(String::as_str) {
+            None | Some("" | "nat") => {}
+            Some("isolated") if wanted.internal => isolated.push(ipv4),
+            Some("isolated") => {
+                return Err(Failure::new(format!("network {name}: {key}: isolated is for internal networks"))
+                    .hint("say `internal: true`, too"));
+            }
+            Some(other) => {
+                return Err(Failure::new(format!("network {name}: {key}: {other} is not supported"))
+                    .hint("use `nat`, and publish the ports that others shall reach"));
+            }
+        }
+    }
     let bridge_name = option("bridge_name", "bridge.name").cloned().unwrap_or_else(|| bridge_name(paths, name));
     let request = NetworkRequest {
         name: name.clone(),
@@ -165,9 +215,11 @@ fn describe(paths: &Paths, host: &Host, project: &str, key: &str, wanted: &model
     let ipam = Ipam::open(&paths.networks()).map_err(|e| failure(name, &e))?;
     let subnets = ipam.allocate(&request, &busy).map_err(|e| failure(name, &e))?;
     let mut labels = wanted.labels.clone();
-    labels.insert("com.docker.compose.project".to_owned(), project.to_owned());
-    labels.insert("com.docker.compose.network".to_owned(), key.to_owned());
-    labels.insert("com.docker.compose.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    if !project.is_empty() {
+        labels.insert("com.docker.compose.project".to_owned(), project.to_owned());
+        labels.insert("com.docker.compose.network".to_owned(), key.to_owned());
+        labels.insert("com.docker.compose.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    }
     let network = Network {
         version: VERSION,
         name: name.clone(),
@@ -180,7 +232,13 @@ fn describe(paths: &Paths, host: &Host, project: &str, key: &str, wanted: &model
         created: Timestamp::now(),
         bridge: Bridge {
             name: bridge_name,
-            subnets: subnets.into_iter().map(|subnet| (subnet.cidr, subnet.gateway)).collect(),
+            subnets: subnets
+                .into_iter()
+                .map(|subnet| {
+                    let ipv4 = subnet.cidr.addr().is_ipv4();
+                    (subnet.cidr, subnet.gateway.filter(|_| !isolated.contains(&ipv4)))
+                })
+                .collect(),
             internal: wanted.internal,
             mtu: option("mtu", "driver.mtu").and_then(|mtu| mtu.parse().ok()),
             icc: !off(option("icc", "bridge.enable_icc")),

@@ -120,6 +120,11 @@ impl Paths {
         self.lib.join("networks")
     }
 
+    /// Names on networks that several projects use, a file for each of either: no project's name begins with a dot.
+    pub fn shared_names(&self) -> PathBuf {
+        self.run.join(".names")
+    }
+
     /// The desired state of a project, as last asked for.
     pub fn desired(&self, project: &str) -> PathBuf {
         self.lib.join("projects").join(format!("{project}.json"))

@@ -1,15 +1,19 @@
 //! Published ports: found free before anything starts, held, and led to containers.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::control::Failure;
 use super::state::{Published, Record};
-use super::supervisor::{Supervisor, blocking};
-use crate::net::publish::{self, Request, Reserved};
+use super::supervisor::{Supervisor, blocking, tracing_line};
+use crate::net::publish::{self, Proxy, Request, Reserved, Route};
 use crate::net::{Host, PortMapping, Protocol};
 use crate::spec::model::Port;
+
+/// A message carries no more than 253 descriptors (`SCM_MAX_FD`).
+const GUARDS_PER_KEY: usize = 200;
 
 impl Supervisor {
     pub(crate) async fn publish_ports(self: &Rc<Self>, record: &Record) -> Result<Vec<Published>, Failure> {
@@ -17,24 +21,41 @@ impl Supervisor {
             return Ok(Vec::new());
         }
         let mut reserved = self.reserved.borrow_mut().remove(&record.name).unwrap_or_default();
-        let addresses = super::hosts::addresses(record);
-        let (host, service, name) = (self.host.clone(), record.config.ports.clone(), record.name.clone());
-        let asked_by = record.service.clone();
+        let (host, owned) = (self.host.clone(), record.clone());
+        let addresses = targets(record);
         let _change = self.network.read().await;
         let (published, guards) = blocking(move || -> Result<_, Failure> {
+            let (name, ports) = (&owned.name, &owned.config.ports);
             if reserved.is_empty() {
-                reserved = reserve(&host, &name, &asked_by, &service)?;
+                reserved = reserve(&host, name, &owned.service, ports)?;
             }
             let published: Vec<Published> =
-                reserved.iter().zip(&service).map(|(held, port)| published(held, port)).collect();
+                reserved.iter().zip(ports).flat_map(|(held, port)| published(held, port)).collect();
             let mappings = mappings(&published, &addresses);
             host.firewall().publish(&mappings).map_err(|e| Failure::new(format!("container {name}: {e}")))?;
             Ok((published, reserved.into_iter().flat_map(|held| held.guards).collect::<Vec<_>>()))
         })
         .await??;
+        self.carry_ports(record, &published, &guards);
         // The shim holds the guards, so that no program takes the port while a supervisor restarts.
-        self.keep(&ports_key(&record.id), guards).await?;
+        let mut guards = guards.into_iter();
+        for key in ports_keys(&record.id, published.len()) {
+            self.keep(&key, guards.by_ref().take(GUARDS_PER_KEY).collect()).await?;
+        }
         Ok(published)
+    }
+
+    /// Serves the published ports that the firewall can't lead to the container.
+    pub(crate) fn carry_ports(&self, record: &Record, published: &[Published], guards: &[OwnedFd]) {
+        let routes = routes(published, &targets(record));
+        if routes.is_empty() {
+            return;
+        }
+        let guards = guards.iter().filter_map(|guard| guard.try_clone().ok()).collect();
+        match Proxy::start(guards, &routes) {
+            Ok(proxy) => drop(self.proxies.borrow_mut().insert(record.id.clone(), proxy)),
+            Err(e) => tracing_line(&format!("container {}: {e}", record.name)),
+        }
     }
 
     /// Finds every port that the project's new containers publish, before anything starts. Ports of containers that
@@ -71,25 +92,53 @@ impl Supervisor {
     }
 }
 
-/// Where the shim keeps what holds a container's host ports.
+/// Where the shim keeps what holds a container's host ports, so many.
+pub(crate) fn ports_keys(id: &str, published: usize) -> impl Iterator<Item = String> {
+    (0..published.div_ceil(GUARDS_PER_KEY)).map(move |part| format!("{}/{part}", ports_key(id)))
+}
+
+/// The key that all these are below.
 pub(crate) fn ports_key(id: &str) -> String {
     format!("ports/{id}")
+}
+
+/// A container's addresses, those first that it reaches the world by: published ports lead there.
+pub(crate) fn targets(record: &Record) -> Vec<IpAddr> {
+    let mut endpoints: Vec<_> = record.endpoints.iter().collect();
+    endpoints.sort_by_key(|endpoint| (endpoint.internal, endpoint.gateways.is_empty()));
+    let parse = |text: &String| text.parse::<ipnet::IpNet>().ok().map(|net| net.addr());
+    endpoints.into_iter().flat_map(|endpoint| endpoint.addresses.iter().filter_map(parse)).collect()
 }
 
 /// The firewall's mappings of published ports.
 pub(crate) fn mappings(published: &[Published], addresses: &[IpAddr]) -> Vec<PortMapping> {
     let mapping = |port: &Published| {
-        let host_ip: Option<IpAddr> = port.host_ip.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified());
-        let container_ip = addresses.iter().find(|ip| host_ip.is_none_or(|host| host.is_ipv4() == ip.is_ipv4()));
+        let host: IpAddr = port.host_ip.parse().ok()?;
         Some(PortMapping {
-            host_ip,
+            host_ip: Some(host).filter(|ip| !ip.is_unspecified()),
             host_port: port.host_port,
             protocol: port.protocol.parse::<Protocol>().ok()?,
-            container_ip: *container_ip?,
+            container_ip: *addresses.iter().find(|ip| ip.is_ipv4() == host.is_ipv4())?,
             container_port: port.target,
         })
     };
     published.iter().filter_map(mapping).collect()
+}
+
+/// What has to be carried: connections from `::1`, and those to a container without an address of their family.
+fn routes(published: &[Published], addresses: &[IpAddr]) -> Vec<Route> {
+    let route = |port: &Published| {
+        let host: IpAddr = port.host_ip.parse().ok()?;
+        let same = addresses.iter().find(|ip| ip.is_ipv4() == host.is_ipv4());
+        let from_itself = host == Ipv6Addr::LOCALHOST || host == Ipv6Addr::UNSPECIFIED;
+        Some(Route {
+            host: SocketAddr::new(host, port.host_port),
+            protocol: port.protocol.parse().ok()?,
+            container: SocketAddr::new(*same.or(addresses.first())?, port.target),
+        })
+        .filter(|_| from_itself || same.is_none())
+    };
+    published.iter().filter_map(route).collect()
 }
 
 fn reserve(host: &Host, name: &str, service: &str, ports: &[Port]) -> Result<Vec<Reserved>, Failure> {
@@ -116,11 +165,15 @@ fn reserve(host: &Host, name: &str, service: &str, ports: &[Port]) -> Result<Vec
     ports.iter().enumerate().map(one).collect()
 }
 
-fn published(held: &Reserved, port: &Port) -> Published {
-    Published {
-        host_ip: held.host_ip.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string()),
+/// One for each address family.
+fn published(held: &Reserved, port: &Port) -> Vec<Published> {
+    let everywhere = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
+    let addresses = held.host_ip.map_or_else(|| everywhere[..held.guards.len().clamp(1, 2)].to_vec(), |ip| vec![ip]);
+    let published = |ip: IpAddr| Published {
+        host_ip: ip.to_string(),
         host_port: held.port,
         target: port.target,
         protocol: held.protocol.to_string(),
-    }
+    };
+    addresses.into_iter().map(published).collect()
 }

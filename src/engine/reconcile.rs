@@ -30,7 +30,7 @@ impl Supervisor {
         self.tell_unchanged(&desired, &plan);
         self.reserve_for(&desired, &plan).await?;
         if !plan.is_empty() {
-            self.remember(&desired)?;
+            self.remember(&desired).inspect_err(|_| self.reserved.borrow_mut().clear())?;
         }
         let deadline = up.wait_timeout.filter(|_| up.wait).map(Duration::from_secs);
         let executed = self.execute("up", &plan, &desired);
@@ -205,6 +205,8 @@ impl Supervisor {
 
     /// Before the plan changes anything: what its new containers bind must be there, and their host ports are held.
     async fn reserve_for(&self, desired: &Desired, plan: &Plan) -> Result<(), Failure> {
+        // What a command that was interrupted held.
+        self.reserved.borrow_mut().clear();
         let mut wanted = Vec::new();
         for (_, step) in plan.steps() {
             if let planner::Action::CreateContainer { service: key, name, .. } = &step.action

@@ -13,9 +13,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::bundle::stdio;
 use super::control::Failure;
-use super::endpoints::dns_key;
+use super::names::dns_key;
 use super::paths::Paths;
-use super::ports::ports_key;
+use super::ports::{ports_key, ports_keys};
 use super::restart;
 use super::state::{self, Container, RunState, Status, read_json};
 use super::supervisor::{Supervisor, blocking, tracing_line};
@@ -131,7 +131,7 @@ impl Supervisor {
         let alive: BTreeSet<String> = self.alive().iter().map(|container| container.record.id.clone()).collect();
         for container in self.containers() {
             let id = &container.record.id;
-            for key in [dns_key(id), ports_key(id)] {
+            for key in [ports_key(id), dns_key(id)] {
                 if !alive.contains(id) {
                     let _ = shim.discard(&key).await;
                 }
@@ -164,8 +164,13 @@ impl Supervisor {
             if let Err(e) = served {
                 tracing_line(&e.message);
             }
-            let guards = shim.take(&ports_key(&record.id)).await.unwrap_or_default();
-            self.remember_fds(&ports_key(&record.id), &guards);
+            let mut guards = Vec::new();
+            for key in ports_keys(&record.id, container.state.ports.len()) {
+                let part = shim.take(&key).await.unwrap_or_default();
+                self.remember_fds(&key, &part);
+                guards.extend(part);
+            }
+            self.carry_ports(record, &container.state.ports, &guards);
         }
         self.remember_kept(record);
         self.watch_health(record);

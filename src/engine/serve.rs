@@ -2,8 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
+use fs_err as fs;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::control::{Failure, Reply, Request};
@@ -85,6 +87,10 @@ impl Supervisor {
             | Request::Remove { .. }
             | Request::Pause { .. } => self.change_existing(&request).await,
             Request::Update { services, limits } => self.update(&services, &limits).await,
+            Request::Connect { container, network, attachment } => {
+                self.connect(&container, &network, *attachment).await
+            }
+            Request::Disconnect { container, network } => self.disconnect(&container, &network).await,
             Request::Events
             | Request::Exec(_)
             | Request::Run(_)
@@ -121,4 +127,15 @@ pub(crate) async fn reply_to(frames: &AsyncFrames, reply: &Reply) -> io::Result<
 pub(crate) async fn reply_with(frames: &AsyncFrames, reply: &Reply, fds: &[OwnedFd]) -> io::Result<()> {
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     frames.send(&serde_json::to_vec(reply)?, &fds).await
+}
+
+/// Standard input, if it is a socket; it is replaced by /dev/null.
+pub(crate) fn first_client() -> io::Result<Option<UnixStream>> {
+    let input = io::stdin();
+    if rustix::net::sockopt::socket_domain(input.as_fd()).is_err() {
+        return Ok(None);
+    }
+    let socket: OwnedFd = rustix::io::fcntl_dupfd_cloexec(input.as_fd(), 3)?;
+    rustix::stdio::dup2_stdin(fs::File::open("/dev/null")?.file())?;
+    Ok(Some(socket.into()))
 }

@@ -84,14 +84,21 @@ pub struct Endpoint {
     pub ifname: String,
     /// Addresses with prefix length.
     pub addresses: Vec<String>,
-    /// Default route, if it goes through this network.
-    pub gateway: Option<String>,
+    /// Default routes that go through this network, at most one of each address family.
+    #[serde(default)]
+    pub gateways: Vec<String>,
+    /// Further addresses that no name leads to, with prefix length.
+    #[serde(default)]
+    pub link_local: Vec<String>,
     /// MAC address.
     pub mac: String,
     /// Names on this network.
     pub aliases: Vec<String>,
-    /// Whether the network has a way out.
+    /// Whether the network has no way out.
     pub internal: bool,
+    /// Whether the network was made by another project, or by hand.
+    #[serde(default)]
+    pub foreign: bool,
 }
 
 /// A mount, as `ps` and `inspect` show it and as the next container inherits it.

@@ -1,5 +1,6 @@
 //! Stopping and removing containers, and what happens when one ends by itself.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,8 +12,9 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::control::{Action, Failure, Kind};
 use super::deaf::{self, Hearing};
 use super::departures::Departure;
-use super::endpoints::{dns_key, host_ifnames};
-use super::ports::{mappings, ports_key};
+use super::endpoints::host_ifnames;
+use super::names::dns_key;
+use super::ports::{mappings, ports_key, targets};
 use super::restart::{self, Pace, Policy};
 use super::start::volume_key;
 use super::state::{Container, Health, Record, Status};
@@ -196,19 +198,27 @@ impl Supervisor {
         if self.let_network_go(&record.id) {
             self.dns.remove(&record.id);
             self.publish_names();
+            self.proxies.borrow_mut().remove(&record.id);
             let addresses = super::hosts::addresses(record);
-            let mappings = mappings(&ports, &addresses);
+            let mappings = mappings(&ports, &targets(record));
             let host_users = if super::hosts::reaches_host(record) { addresses } else { Vec::new() };
             self.depart(Departure { ifnames: host_ifnames(record), mappings, host_users }).await;
         }
         let Some(shim) = self.present_shim() else { return };
         let _ = shim.forget(&record.id).await;
-        for key in [dns_key(&record.id), ports_key(&record.id)] {
-            if self.keepsakes.borrow_mut().remove(&key).is_some() {
-                let _ = shim.discard(&key).await;
-            }
+        let published = !ports.is_empty();
+        let (dns, ports) = (dns_key(&record.id), ports_key(&record.id));
+        let below = format!("{ports}/");
+        let mut let_go = BTreeSet::new();
+        self.keepsakes.borrow_mut().retain(|key, _| {
+            let gone = if *key == dns { Some(&dns) } else { key.starts_with(&below).then_some(&ports) };
+            let_go.extend(gone);
+            gone.is_none()
+        });
+        for key in let_go {
+            let _ = shim.discard(key).await;
         }
-        if !ports.is_empty() {
+        if published {
             let _ = self.change(&record.id, |state| state.ports.clear());
         }
     }

@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,7 +29,7 @@ use super::paths::Paths;
 use super::state::{self, Container, RunState, Status};
 use crate::images::Store;
 use crate::net::ipam::Ipam;
-use crate::net::publish::Reserved;
+use crate::net::publish::{Proxy, Reserved};
 use crate::net::{Host, dns};
 use crate::runtime::{cgroup, shim};
 use crate::sys::file::Lock;
@@ -53,6 +53,10 @@ pub(crate) struct Supervisor {
     pub(crate) launches: Semaphore,
     /// Host ports found free for containers that are about to start, by container name.
     pub(crate) reserved: RefCell<BTreeMap<String, Vec<Reserved>>>,
+    /// What carries published ports that the firewall doesn't, by container id.
+    pub(crate) proxies: RefCell<BTreeMap<String, Proxy>>,
+    /// What other stacks are told of the names on networks that they share, by network.
+    pub(crate) told: RefCell<BTreeMap<String, Vec<dns::Record>>>,
     held: RefCell<BTreeSet<String>>,
     pub(crate) departures: Departures,
     /// Copies of what the shim keeps for this stack, for the shim after it.
@@ -120,7 +124,7 @@ fn run(args: &[String]) -> io::Result<()> {
     nix::sys::prctl::set_name(c"stack")?;
     nix::sys::prctl::set_child_subreaper(true)?;
     ignore_terminal_signals()?;
-    let first = first_client()?;
+    let first = super::serve::first_client()?;
     let paths = Paths::new(root.as_deref())?;
     paths.prepare(project)?;
     let Some(lock) = Lock::try_exclusive(&paths.lock(project))? else {
@@ -141,17 +145,6 @@ fn ignore_terminal_signals() -> io::Result<()> {
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).map_err(Into::into)
 }
 
-/// Standard input, if it is a socket; it is replaced by /dev/null.
-fn first_client() -> io::Result<Option<UnixStream>> {
-    let input = io::stdin();
-    if rustix::net::sockopt::socket_domain(input.as_fd()).is_err() {
-        return Ok(None);
-    }
-    let socket: OwnedFd = rustix::io::fcntl_dupfd_cloexec(input.as_fd(), 3)?;
-    rustix::stdio::dup2_stdin(fs::File::open("/dev/null")?.file())?;
-    Ok(Some(socket.into()))
-}
-
 impl Supervisor {
     async fn serve(paths: Paths, project: String, first: Option<UnixStream>) -> io::Result<()> {
         let listener = listen(&paths, &project)?;
@@ -165,6 +158,8 @@ impl Supervisor {
             network: RwLock::default(),
             launches: Semaphore::new(LAUNCHES),
             reserved: RefCell::default(),
+            proxies: RefCell::default(),
+            told: RefCell::default(),
             held: RefCell::default(),
             departures: Departures::default(),
             keepsakes: RefCell::default(),
@@ -189,6 +184,7 @@ impl Supervisor {
         });
         this.recover().await?;
         this.watch_network();
+        this.watch_names();
         if let Some(socket) = first {
             this.clone().welcome(AsyncFrames::from_std(socket)?);
         }

@@ -94,6 +94,32 @@ pub(super) fn attach(
     Ok(Attached { dns, macs })
 }
 
+/// Removes interfaces of a namespace that lives on, and adds the default routes that are missing then.
+pub(super) fn unplug(
+    firewall: &Channel,
+    netns: BorrowedFd<'_>,
+    host_ifnames: &[String],
+    gateways: &[(String, IpAddr)],
+) -> Result<Vec<IpAddr>, Error> {
+    let channel = Channel::route()?;
+    link::remove_links(&channel, host_ifnames)?;
+    let addresses = ruleset::remove_members(firewall, host_ifnames)?;
+    let reroute = || {
+        let channel = Channel::route()?;
+        for (ifname, gateway) in gateways {
+            let mut batch = Batch::default();
+            link::add_default_route(&mut batch, link::find(&channel, ifname)?.index, *gateway);
+            match channel.execute(&batch) {
+                Err(Error::Netlink { source, .. }) if source.raw_os_error() == Some(libc::EEXIST) => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    };
+    with_netns(netns, reroute).map_err(Error::system("enter the container's network namespace"))??;
+    Ok(addresses)
+}
+
 /// Makes all pairs at once. Links that are left over from a namespace about to die, which still holds the other end, are
 /// looked for only if that fails.
 fn connect(netns: BorrowedFd<'_>, endpoints: &[Endpoint], macs: &[[u8; 6]]) -> Result<(), Error> {

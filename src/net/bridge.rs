@@ -66,15 +66,21 @@ pub(super) fn ensure(firewall: &Channel, bridge: &Bridge) -> Result<(), Error> {
         }
         links = link::links(&channel)?;
     }
-    let found = links.iter().find(|link| link.name == bridge.name).ok_or_else(|| vanished(&bridge.name))?;
+    let found = links.iter_mut().find(|link| link.name == bridge.name).ok_or_else(|| vanished(&bridge.name))?;
     check_ours(bridge, found)?;
-    configure(&channel, bridge, found.index, mtu)?;
+    found.alias = configure(&channel, bridge, found.index, mtu)?;
     let around = surroundings(&links, &routes, !bridge.internal)?;
-    if bridge.has_ipv6() && !bridge.internal {
-        forwarding::forward_ipv6(&bridge.name, &forwarding::uplinks(&links, &routes, is_ours))?;
-    }
+    forward_ipv6(bridge, &links, &routes)?;
     ruleset::add_network(firewall, bridge, &around)?;
     beside::admit(firewall, &[guest(bridge)]).map(drop)
+}
+
+/// Lets a bridge that needs it, and the interfaces that lead out, forward IPv6.
+pub(super) fn forward_ipv6(bridge: &Bridge, links: &[Link], routes: &[Reach]) -> Result<(), Error> {
+    if !bridge.has_ipv6() || bridge.internal {
+        return Ok(());
+    }
+    forwarding::forward_ipv6(&bridge.name, &forwarding::uplinks(links, routes, is_ours))
 }
 
 /// What the host's other interfaces are to us; with `forward`, those that lead out forward IPv4 from now on.
@@ -97,7 +103,8 @@ fn neighbours(links: &[Link], routes: &[Reach]) -> BTreeSet<String> {
     neighbours.map(|link| link.name.clone()).collect()
 }
 
-fn configure(channel: &Channel, bridge: &Bridge, index: u32, mtu: u32) -> Result<(), Error> {
+/// Returns the bridge's alias.
+fn configure(channel: &Channel, bridge: &Bridge, index: u32, mtu: u32) -> Result<String, Error> {
     let mut batch = Batch::default();
     let alias = format!("{}{}", if bridge.icc { ALIAS_PREFIX } else { APART_PREFIX }, bridge.alias);
     let link_local = bridge.has_ipv6() || !forwarding::has_ipv6();
@@ -107,7 +114,8 @@ fn configure(channel: &Channel, bridge: &Bridge, index: u32, mtu: u32) -> Result
             link::add_address(&mut batch, index, gateway);
         }
     }
-    channel.execute(&batch)
+    channel.execute(&batch)?;
+    Ok(alias)
 }
 
 /// Removes the bridge and its rules; what is missing already is no error.

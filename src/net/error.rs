@@ -52,13 +52,16 @@ pub enum Error {
     },
     /// Every subnet of the pools is in use.
     #[error(
-        "no free subnet for network {network}: all {count} of {pools} are in use; remove networks or set `ipam.config.subnet`"
+        "no free subnet for network {network}: of the {count} in {pools}, networks use {networks}, and addresses and routes of \
+         this host the others; remove networks (`stack network prune`) or set `ipam.config.subnet`"
     )]
     NoSubnet {
         /// Name of the network that asked.
         network: String,
         /// Subnets looked at.
         count: usize,
+        /// Those that networks use.
+        networks: usize,
         /// The pools, for people.
         pools: String,
     },

@@ -35,10 +35,12 @@ pub(super) fn host_forwards_ipv4() -> bool {
     read("ipv4/ip_forward").is_ok_and(|value| value == "1")
 }
 
-/// Interfaces of the namespace that lead to other hosts: those with a route, our bridges and loopback aside.
+/// Interfaces of the namespace that lead to other hosts: those with a route; loopback, our bridges and their ports aside.
 pub(super) fn uplinks(links: &[Link], routes: &[Reach], is_ours: impl Fn(&Link) -> bool) -> BTreeSet<String> {
     let routed: BTreeSet<u32> = routes.iter().map(|route| route.index).collect();
-    let leads_out = |link: &&Link| routed.contains(&link.index) && link.name != "lo" && !is_ours(link);
+    let ours: BTreeSet<u32> = links.iter().filter(|link| is_ours(link)).map(|link| link.index).collect();
+    let is_inside = |link: &Link| ours.contains(&link.index) || ours.contains(&link.master);
+    let leads_out = |link: &&Link| routed.contains(&link.index) && link.name != "lo" && !is_inside(link);
     links.iter().filter(leads_out).map(|link| link.name.clone()).collect()
 }
 

@@ -39,7 +39,9 @@ pub(super) fn heal(firewall: &Channel, wanted: &Wanted) -> Result<Vec<String>, E
     let links = if healed.is_empty() { links } else { link::links(&channel)? };
     healed.extend(reconnect(&channel, wanted, &links)?.into_iter().map(|name| format!("link {name}")));
     let outward = wanted.bridges.iter().any(|bridge| !bridge.internal);
-    let around = bridge::surroundings(&links, &link::routes(&channel)?, outward)?;
+    let routes = link::routes(&channel)?;
+    wanted.bridges.iter().try_for_each(|bridge| bridge::forward_ipv6(bridge, &links, &routes))?;
+    let around = bridge::surroundings(&links, &routes, outward)?;
     if ruleset::restore(firewall, &expected(wanted), &around)? {
         healed.push("firewall tables".to_owned());
     }

@@ -82,6 +82,17 @@ impl Host {
         self.with_firewall(|firewall| ruleset::remove_members(firewall, host_ifnames))
     }
 
+    /// Takes attachments away from a namespace that lives on; those default routes that went with them lead through other
+    /// interfaces, by name, from now on. Returns the addresses that they had.
+    pub fn unplug(
+        &self,
+        netns: BorrowedFd<'_>,
+        host_ifnames: &[String],
+        gateways: &[(String, IpAddr)],
+    ) -> Result<Vec<IpAddr>, Error> {
+        self.with_firewall(|firewall| attach::unplug(firewall, netns, host_ifnames, gateways))
+    }
+
     /// Forgets the tracked connections of addresses, before somebody else has them. Takes some 9 ms where connections
     /// are tracked: the kernel looks through its whole table.
     pub fn forget_connections(&self, addresses: Vec<IpAddr>) -> Result<(), Error> {

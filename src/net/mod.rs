@@ -25,6 +25,8 @@ mod error;
 pub mod files;
 mod firewall;
 mod forwarding;
+#[cfg(test)]
+mod golden;
 mod heal;
 mod host;
 pub mod ipam;

@@ -147,12 +147,14 @@ pub(super) fn add_network(channel: &Channel, bridge: &Bridge, around: &Surroundi
     transaction.commit(channel)
 }
 
-/// Compares the tables with what must be in them, and puts back what is missing; whether anything was.
+/// Compares the tables with what must be in them, and puts back what is missing; whether anything was. That the host's
+/// other interfaces have changed is no loss.
 pub(super) fn restore(channel: &Channel, expected: &[Expected], around: &Surroundings) -> Result<bool, Error> {
     let _lock = lock()?;
     let mut transaction = Transaction::new();
     chains::write(&mut transaction);
-    let mut changed = !chains::are_whole(channel)?;
+    let mut lost = !chains::are_whole(channel)?;
+    let mut changed = lost;
     let around = around.sets();
     let sets = INET_SETS.map(|set| (INET, set)).into_iter().chain(BRIDGE_SETS.map(|set| (BRIDGE, set)));
     for (table, set) in sets {
@@ -165,11 +167,16 @@ pub(super) fn restore(channel: &Channel, expected: &[Expected], around: &Surroun
         missing.retain(|element| !stale.contains(element));
         let moved = |old: &Element| missing.iter().any(|new| new.key == old.key);
         stale.retain(|old| moved(old) || exact.is_some_and(|elements| !elements.contains(old)));
-        changed |= !missing.is_empty() || !stale.is_empty();
+        let differs = !missing.is_empty() || !stale.is_empty();
+        changed |= differs;
+        lost |= differs && exact.is_none();
         transaction.remove(table, set, &stale);
         transaction.insert(table, set, &missing);
     }
-    if changed { transaction.commit(channel).map(|()| true) } else { Ok(false) }
+    if changed {
+        transaction.commit(channel)?;
+    }
+    Ok(lost)
 }
 
 /// The elements of a set; none if it is missing.

@@ -70,7 +70,7 @@ impl Fates {
             return Fate::Keep;
         };
         if network.external {
-            return Fate::Keep;
+            return if found.present { Fate::Keep } else { Fate::Repair };
         }
         if found.owner.as_ref() != Some(&project.name) {
             self.warnings.insert(Warning::ForeignNetwork { name });

@@ -7,6 +7,7 @@
 
 mod debian;
 mod dockerd;
+mod greeter;
 mod lan;
 mod leaks;
 mod outside;
@@ -17,6 +18,7 @@ mod wire;
 
 mod access;
 mod attacks;
+mod attributes;
 mod beside;
 mod ci;
 mod commands;
@@ -31,12 +33,15 @@ mod guestbook;
 mod hardships;
 mod hostile;
 mod images;
+mod intruder;
 mod isolation;
 mod keeper;
 mod lifecycle;
 mod limits;
 mod logs;
+mod names;
 mod network;
+mod networks;
 mod quickstart;
 mod reconcile;
 mod recreate;

@@ -1,4 +1,4 @@
-//! `stack volumes`, `stack volume ls` and `stack network ls`.
+//! `stack volumes` and `stack volume`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::cli::error::{Error, Outcome};
 use crate::cli::project::{Context, require_root};
 use crate::cli::table::Table;
 use crate::cli::template::{self, Format, Row};
-use crate::engine::{docker, networks, volumes};
+use crate::engine::{docker, volumes};
 use crate::planner::volume_name;
 
 /// List the stack's volumes.
@@ -49,23 +49,9 @@ enum VolumeVerb {
     },
 }
 
-/// Work with networks of all stacks.
-#[derive(Debug, Args)]
-pub(crate) struct Network {
-    #[command(subcommand)]
-    verb: NetworkVerb,
-}
-
-#[derive(Debug, Subcommand)]
-enum NetworkVerb {
-    /// List networks
-    #[command(alias = "list")]
-    Ls(Look),
-}
-
 /// How to list.
 #[derive(Debug, Args)]
-struct Look {
+pub(super) struct Look {
     /// Print names only
     #[arg(short, long)]
     quiet: bool,
@@ -132,32 +118,6 @@ fn import(context: &Context, name: &str, docker_root: &Path, force: bool) -> Out
     Ok(0)
 }
 
-impl Network {
-    pub(crate) fn run(&self, context: &Context) -> Outcome {
-        require_root()?;
-        let NetworkVerb::Ls(look) = &self.verb;
-        let rows: Vec<Row> = networks::list(&context.paths)?
-            .into_iter()
-            .map(|network| {
-                let subnets: Vec<String> =
-                    network.bridge.subnets.iter().map(|(subnet, _)| subnet.to_string()).collect();
-                let fields = [
-                    ("ID", network.id.chars().take(12).collect()),
-                    ("Name", network.name),
-                    ("Driver", "bridge".to_owned()),
-                    ("Scope", "local".to_owned()),
-                    ("Project", network.project),
-                    ("Subnets", subnets.join(", ")),
-                    ("Bridge", network.bridge.name),
-                    ("Internal", network.bridge.internal.to_string()),
-                ];
-                fields.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect()
-            })
-            .collect();
-        look.show(context, &["ID", "Name", "Driver", "Project", "Subnets"], &rows)
-    }
-}
-
 /// Docker's fields of a volume.
 fn volume(context: &Context, volume: &volumes::Volume) -> Row {
     let labels: Vec<String> = volume.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -177,7 +137,7 @@ fn volume(context: &Context, volume: &volumes::Volume) -> Row {
 }
 
 impl Look {
-    fn show(&self, context: &Context, columns: &[&str], rows: &[Row]) -> Outcome {
+    pub(super) fn show(&self, context: &Context, columns: &[&str], rows: &[Row]) -> Outcome {
         let text = |row: &Row, field: &str| row[field].as_str().unwrap_or_default().to_owned();
         let mut out = context.ui.out();
         if self.quiet {

@@ -106,6 +106,7 @@ impl Past {
             said.push(format!("it could not be started: {error}"));
         }
         said.extend(self.made(container));
+        said.extend(host_access(container));
         said
     }
 
@@ -172,6 +173,19 @@ impl Past {
             None => "is about to be started".to_owned(),
         }
     }
+}
+
+/// What it meets at the host's own addresses.
+fn host_access(container: &Container) -> Option<String> {
+    let record = &container.record;
+    let asks = record.config.extra_hosts.iter().find(|entry| entry.ends_with("host-gateway"));
+    let runs = matches!(container.state.status, Status::Running | Status::Paused) && !record.endpoints.is_empty();
+    runs.then(|| match asks {
+        Some(entry) => format!("it may reach services of the host: its `extra_hosts` have `{entry}`"),
+        None => "services of the host refuse it, published ports aside, until its `extra_hosts` have \
+                 `host.docker.internal:host-gateway`"
+            .to_owned(),
+    })
 }
 
 /// What a service is like that another one waits for.

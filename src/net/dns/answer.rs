@@ -1,5 +1,6 @@
 //! What becomes of a question: pure, from bytes to a decision.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
@@ -36,6 +37,8 @@ pub(super) enum Decision {
 pub(super) struct Asker<'a> {
     /// Networks whose names it may see.
     pub(super) networks: &'a [String],
+    /// Names that only it knows, and what they stand for.
+    pub(super) links: &'a BTreeMap<String, String>,
     /// Whether unknown names may be asked for outside.
     pub(super) relay: bool,
     /// Whether answers may be of any size.
@@ -115,6 +118,7 @@ fn lookup(query: &Query, names: &Names, asker: Asker<'_>) -> Option<Vec<Record>>
     }
     let text = query.name().to_ascii().to_ascii_lowercase();
     let text = text.trim_end_matches('.');
+    let text = asker.links.get(text).map_or(text, String::as_str);
     let mut addresses = match text {
         "localhost" => vec![IpAddr::from([127, 0, 0, 1]), std::net::Ipv6Addr::LOCALHOST.into()],
         _ => names.addresses(asker.networks, text)?,

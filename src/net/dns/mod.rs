@@ -8,7 +8,7 @@ mod answer;
 mod names;
 mod relay;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,6 +42,8 @@ pub struct Client {
     pub id: String,
     /// Networks whose names it may see.
     pub networks: Vec<String>,
+    /// Names that only it knows, in lower case, and what they stand for.
+    pub links: BTreeMap<String, String>,
     /// Servers for names that no network knows, in order; empty = none (only internal networks): such names don't exist
     /// for it, and its questions never leave the host.
     pub upstream: Vec<IpAddr>,
@@ -150,7 +152,7 @@ impl Desk {
         let (client, names) = (self.client(), lock(&self.shared.names).clone());
         let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
         let relay = !client.upstream.is_empty();
-        decide(request, &names, Asker { networks: &client.networks, relay, stream, turn })
+        decide(request, &names, Asker { networks: &client.networks, links: &client.links, relay, stream, turn })
     }
 }
 

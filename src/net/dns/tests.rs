@@ -67,7 +67,9 @@ fn with_server(upstream: Vec<IpAddr>, test: impl FnOnce(&OwnedFd) + Send + 'stat
                         names: vec!["web".to_owned()],
                         addresses: vec!["10.1.0.2".parse().unwrap()],
                     }]));
-                    server.serve(Client { id: "c".to_owned(), networks, upstream }, sockets).unwrap();
+                    server
+                        .serve(Client { id: "c".to_owned(), networks, links: BTreeMap::new(), upstream }, sockets)
+                        .unwrap();
                     stopped.await.ok();
                 });
             });

@@ -84,10 +84,11 @@ impl Pool {
             }
             subnet
         } else {
+            let networks = used.len();
             let taken: Vec<_> = used.into_iter().chain(reached).map(|(_, range)| range).collect();
             let free = |subnet: &IpNet| !taken.iter().any(|range| overlap(*range, *subnet));
             let found = if wish.is_ipv4() { candidates_4().find(free) } else { candidates_6(name).find(free) };
-            found.ok_or_else(|| exhausted(name))?
+            found.ok_or_else(|| exhausted(name, &taken[..networks]))?
         };
         Self::within(name, subnet, wish)
     }
@@ -192,10 +193,16 @@ fn candidates_6(name: &str) -> impl Iterator<Item = IpNet> {
     })
 }
 
-fn exhausted(name: &str) -> Error {
+fn exhausted(name: &str, networks: &[IpNet]) -> Error {
     let pools: Vec<_> =
         SPACES.iter().map(|(address, prefix)| format!("{}/{prefix}", Ipv4Addr::from(*address))).collect();
-    Error::NoSubnet { network: name.to_owned(), count: candidates_4().count(), pools: pools.join(", ") }
+    let in_use = |subnet: &IpNet| networks.iter().any(|network| overlap(*network, *subnet));
+    Error::NoSubnet {
+        network: name.to_owned(),
+        count: candidates_4().count(),
+        networks: candidates_4().filter(in_use).count(),
+        pools: pools.join(", "),
+    }
 }
 
 fn number(address: IpAddr) -> u128 {

@@ -66,7 +66,8 @@ fn hundreds_of_networks_fit_and_the_end_is_named() {
         ipam.allocate(&request(&format!("n{n}"), vec![]), &narrow).unwrap();
     }
     let error = ipam.allocate(&request("last", vec![]), &narrow).unwrap_err().to_string();
-    assert!(error.starts_with("no free subnet for network last"), "{error}");
+    assert!(error.starts_with("no free subnet for network last: of the 4224 in "), "{error}");
+    assert!(error.contains("networks use 128, and addresses and routes of this host the others"), "{error}");
 }
 
 #[test]

@@ -11,10 +11,21 @@ const LIST_ELEM: u16 = 1;
 pub(super) const RULE_USERDATA: u16 = 7;
 /// Kind of a rule's comment among its user data.
 pub(super) const COMMENT: u8 = 0;
+const SET_USERDATA: u16 = 13;
 /// What `nft` shows of a comment.
 const LONGEST_COMMENT: usize = 127;
 /// Elements per message: an attribute's length is 16 bits.
 const CHUNK: usize = 512;
+
+/// What `nft` must know to print the elements of a set: names of interfaces are in the machine's byte order for it, all
+/// others in that of the network.
+fn byte_order((kind, _): (u32, u32)) -> [u8; 6] {
+    const KEY_BYTE_ORDER: u8 = 0;
+    const IFNAME: u32 = 41;
+    let order: u32 = if kind == IFNAME { 1 } else { 2 };
+    let [a, b, c, d] = order.to_ne_bytes();
+    [KEY_BYTE_ORDER, 4, a, b, c, d]
+}
 
 /// Address families of tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,6 +182,9 @@ impl Transaction {
             message.put_str(1, table.name).put_str(2, set.name);
             message.put_be32(3, if set.data.is_empty() { 0 } else { MAP });
             message.put_be32(4, kind(set.key)).put_be32(5, length(set.key)).put_be32(10, id);
+            if let [key] = set.key {
+                message.put(SET_USERDATA, &byte_order(*key));
+            }
             if !set.data.is_empty() {
                 message.put_be32(6, kind(set.data)).put_be32(7, length(set.data));
             }

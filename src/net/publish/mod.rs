@@ -1,6 +1,7 @@
 //! Host ports: found free before anything starts, and held against other programs.
 
 mod holder;
+mod proxy;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,6 +17,8 @@ use super::error::Error;
 use super::firewall::Protocol;
 use super::forwarding;
 use super::host::Host;
+
+pub use proxy::{Proxy, Route};
 
 /// How often a random port is tried that must be free for IPv4 and IPv6.
 const RANDOM_TRIES: usize = 64;
@@ -40,7 +43,8 @@ pub struct Reserved {
     pub port: u16,
     /// Protocol.
     pub protocol: Protocol,
-    /// Bound sockets that keep other programs off the port. They receive nothing: the firewall redirects before.
+    /// Bound sockets, one of each address family, that keep other programs off the port. They receive nothing but what a
+    /// [`Proxy`] carries: the firewall redirects before.
     pub guards: Vec<OwnedFd>,
 }
 
@@ -129,8 +133,8 @@ fn shown(request: &Request) -> IpAddr {
     request.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
 }
 
-/// A socket bound to the port, and the port. It never listens: should the firewall's rules be missing, a connection is
-/// refused rather than swallowed.
+/// A socket bound to the port, and the port. Unless a [`Proxy`] serves it, it never listens: should the firewall's rules
+/// be missing, a connection is refused rather than swallowed.
 fn guard(address: IpAddr, port: u16, protocol: Protocol) -> Result<(OwnedFd, u16), Errno> {
     match bind(address, port, protocol, false) {
         // Connections of an earlier program in TIME_WAIT block a plain bind; a listener blocks this one too.
@@ -151,8 +155,10 @@ fn bind(address: IpAddr, port: u16, protocol: Protocol, reuse: bool) -> Result<(
         socket::setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
     }
     socket::setsockopt(&socket, sockopt::ReuseAddr, &reuse)?;
-    // What comes in while no rule leads it on is not worth memory.
-    socket::setsockopt(&socket, sockopt::RcvBuf, &0)?;
+    if protocol != Protocol::Tcp {
+        // What comes in while no rule leads it on is not worth memory.
+        socket::setsockopt(&socket, sockopt::RcvBuf, &0)?;
+    }
     socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(address, port)))?;
     let bound: SockaddrStorage = socket::getsockname(socket.as_raw_fd())?;
     let bound = bound.as_sockaddr_in().map(SockaddrIn::port).or_else(|| bound.as_sockaddr_in6().map(SockaddrIn6::port));

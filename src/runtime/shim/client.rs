@@ -173,7 +173,7 @@ impl Client {
         self.fds(&Request::Take { key: key.to_owned() }).await
     }
 
-    /// Closes the descriptors under `key`.
+    /// Closes the descriptors under `key` and under all keys that begin with `key` and a slash.
     pub async fn discard(&self, key: &str) -> Result<(), Error> {
         self.do_it(&Request::Discard { key: key.to_owned() }, &[]).await
     }

@@ -318,7 +318,8 @@ impl Shim {
                 self.store.extend(kept.map(|fds| (key, fds)));
             }
             Request::Discard { key } => {
-                self.store.remove(&key);
+                let below = format!("{key}/");
+                self.store.retain(|kept, _| *kept != key && !kept.starts_with(&below));
                 self.reply(asker, Reply::Done, &[]);
             }
             Request::List => {

@@ -28,7 +28,8 @@ fn query(name: &str, kind: RecordType) -> Vec<u8> {
 }
 
 fn ask_as(request: &[u8], turn: usize, relay: bool, stream: bool) -> Decision {
-    decide(request, &table(), Asker { networks: &front(), relay, stream, turn })
+    let links = BTreeMap::from([("site".to_owned(), "web".to_owned())]);
+    decide(request, &table(), Asker { networks: &front(), links: &links, relay, stream, turn })
 }
 
 fn reply(name: &str, kind: RecordType) -> (ResponseCode, Vec<String>) {
@@ -51,6 +52,7 @@ fn names_of_own_networks_are_known_in_any_case() {
     assert_eq!(reply("www.example.", RecordType::A).1, ["10.1.0.2"]);
     assert_eq!(reply("six.", RecordType::AAAA).1, ["fd00::2"]);
     assert_eq!(reply("localhost.", RecordType::A).1, ["127.0.0.1"]);
+    assert_eq!(reply("site.", RecordType::A), two, "by a link");
 }
 
 #[test]
@@ -92,7 +94,7 @@ fn long_answers_are_cut_for_datagrams_only() {
         })
         .collect();
     let length = |stream| {
-        let asker = Asker { networks: &front(), relay: false, stream, turn: 0 };
+        let asker = Asker { networks: &front(), links: &BTreeMap::new(), relay: false, stream, turn: 0 };
         match decide(&query("many.", RecordType::A), &many, asker) {
             Decision::Reply(bytes) => (bytes.len(), Message::from_vec(&bytes).unwrap().metadata.truncation),
             other => panic!("{other:?}"),
@@ -143,4 +145,36 @@ fn whatever_cannot_be_read_is_refused_or_ignored() {
     let mut response = good.clone();
     response[2] |= 0x80;
     assert_eq!(ask_as(&response, 0, true, false), Decision::Ignore);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_message_is_answered_with_more_than_it_takes(
+        noise in proptest::collection::vec(proptest::num::u8::ANY, 0..600),
+        changes in proptest::collection::vec((0_usize..40, proptest::num::u8::ANY), 0..8),
+        cut in 0_usize..60,
+    ) {
+        let mut changed = query("web.shop_front.", RecordType::A);
+        for (at, byte) in changes {
+            if let Some(place) = changed.get_mut(at) {
+                *place = byte;
+            }
+        }
+        changed.truncate(cut);
+        for message in [&noise, &changed] {
+            for relay in [true, false] {
+                match ask_as(message, 0, relay, false) {
+                    Decision::Reply(bytes) | Decision::Relay { failure: bytes, .. } => {
+                        proptest::prop_assert!(bytes.len() <= usize::from(EDNS_LIMIT) && bytes[..2] == message[..2]);
+                        proptest::prop_assert!(bytes[2] & 0x80 != 0);
+                    }
+                    Decision::Ignore => {}
+                }
+            }
+            let _ = question(message);
+            if message.len() >= HEADER {
+                proptest::prop_assert!(fit(message.clone(), 512).len() <= 512.max(HEADER + 260));
+            }
+        }
+    }
 }
