@@ -57,6 +57,7 @@ section 'licences, bans, sources' licences
 section 'release build' cargo build --locked --release
 section 'unit and integration tests' cargo test --locked --no-fail-fast
 section 'stack files: facts of the Compose Specification' tests/facts.sh
+section 'hostile layers' tests/layers.sh
 section 'behaviour of docker compose' tests/behaviour.sh
 
 printf '\n\033[1m══ summary\033[0m\n'

@@ -208,13 +208,15 @@ mod tests {
         for group in groups {
             let cases: Value = serde_json::from_slice(&fs_err::read(group.unwrap().path()).unwrap()).unwrap();
             // `up` refuses a network name with a space, which docker compose only finds out when it makes the network.
-            let valid = |case: &&Value| case["ok"] == true && case["id"] != "bad-network-name";
+            // A tag that nobody knows is dropped.
+            let excepted = ["bad-network-name", "unknown-tag"];
+            let valid = |case: &&Value| case["ok"] == true && !excepted.iter().any(|id| case["id"] == *id);
             for case in cases.as_array().into_iter().flatten().filter(valid) {
                 for (name, text) in case["inputs"].as_object().into_iter().flatten() {
                     let text = text.as_str().unwrap_or_default();
                     let stack = ["yml", "yaml"].iter().any(|end| name.ends_with(end));
-                    // Tags and several documents are beyond a schema.
-                    if !stack || text.contains(" !") || text.contains("\n---") {
+                    // These tags and several documents are beyond a schema.
+                    if !stack || ["!reset", "!override", "\n---"].iter().any(|beyond| text.contains(beyond)) {
                         continue;
                     }
                     let Some(file) = parsed(text).filter(Value::is_object) else { continue };

@@ -208,10 +208,12 @@ fn an_interrupt_ends_a_pull_that_hangs_at_once() {
     sandbox.stack("image rm x").ok();
     let pulling = sandbox.start(&format!("image pull {AT}/blob-stall/x:1"));
     pulling.until_said("Pulling 6");
-    // The server hangs for much longer than a test may take.
+    let asked = Instant::now();
     pulling.signal(Signal::SIGINT);
     let ran = pulling.finish();
     assert_eq!(ran.code, 130, "{ran}");
+    // The server hangs for much longer.
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     check_store(&sandbox.root(), false).unwrap();
     let kept = || fs_err::read_dir(sandbox.root().join("lib/images/tmp")).unwrap().count();
     assert_eq!(kept(), 1);
@@ -227,14 +229,12 @@ fn hostile_layers_do_nothing_outside() {
     let tars = sandbox.path("tars").display().to_string();
     let canary = sandbox.path("canary").display().to_string();
     sandbox.shell(&[], &format!("python3 {} {tars} --canary {canary}", file("gen_tars.py"))).ok();
-    // The optimised program is taken where it is at hand. Time is judged, too, which a busy machine may exceed.
-    let optimised = std::env::var("STACK").ok().filter(|program| Path::new(program).is_file());
-    let program = optimised.as_deref().unwrap_or(STACK);
-    let judge = format!("python3 {} {tars} -q -- {program} image unpack {{tar}} {{root}}", file("oracle.py"));
+    let judge = format!("python3 {} {tars} -q -- {STACK} image unpack {{tar}} {{root}}", file("oracle.py"));
     let judged = sandbox.shell(&[("CANARY", &canary)], &judge);
     let slow = |line: &&str| {
         line.split_once(" rc=").is_some_and(|(_, why)| why.split("; ").count() == 1 && why.contains(" slow: "))
     };
+    // `tests/layers.sh` judges the time that the optimised program takes, alone on the machine.
     let excused = judged.out.lines().filter(slow).count();
     let passed = judged.out.lines().last().and_then(|line| line.split(' ').next()?.parse::<usize>().ok());
     assert!(passed.is_some_and(|passed| passed + excused >= 97), "{judged}");
