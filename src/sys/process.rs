@@ -261,6 +261,28 @@ pub fn close_from_except(first: u32, kept: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes `init` of the caller's command line, and empties its environment, as others see them in proc(5). For a process
+/// that never looks at either again. Where `/proc` isn't mounted, nothing changes.
+pub fn forget_arguments() {
+    const TITLE: &[u8] = b"init";
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // After the name in parentheses comes field 3; 48 to 51 are where arguments and environment begin and end.
+    let fields: Vec<&str> = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
+    let address = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
+    for (begin, end, title) in [(address(48), address(49), TITLE), (address(50), address(51), b"")] {
+        if begin == 0 || end < begin + title.len() {
+            continue;
+        }
+        let area = std::ptr::with_exposed_provenance_mut::<u8>(begin);
+        // SAFETY: the kernel put both areas, of these sizes, on this process's own stack above all frames; they are
+        // writable, and the caller reads them no more.
+        unsafe {
+            area.write_bytes(0, end - begin);
+            area.copy_from_nonoverlapping(title.as_ptr(), title.len());
+        }
+    }
+}
+
 /// Whether other processes of the same user may look into this one's memory and descriptors.
 pub fn set_dumpable(dumpable: bool) -> io::Result<()> {
     Ok(nix::sys::prctl::set_dumpable(dumpable)?)

@@ -70,3 +70,23 @@ fn variables_of_files_reach_a_one_off() {
     sandbox.stack("run --rm -T --env-from-file bad.env app true").fails(&["bad.env: line 2"]);
     sandbox.stack("down").ok();
 }
+
+#[test]
+fn the_tiny_init_tells_nothing_of_the_host() {
+    let sandbox = up();
+    let read = |file: &str| sandbox.stack_args(&["exec", "-T", "-u", "0", "app", "cat", file]);
+    assert_eq!(read("/proc/1/cmdline").ok().out.trim_end_matches('\0'), "init");
+    let environment = read("/proc/1/environ");
+    assert_eq!((environment.code, environment.out.as_str()), (1, ""), "{environment}");
+    let top = sandbox.stack("top app").ok().out;
+    assert!(top.contains(" init\n") && !top.contains("__shim"), "{top}");
+}
+
+#[test]
+fn stats_count_what_the_container_does_alone() {
+    let sandbox = up();
+    let stats = sandbox.stack("stats --no-stream --format json app").ok().out;
+    let row: serde_json::Value = serde_json::from_str(stats.trim()).unwrap();
+    assert_eq!(row["BlockIO"].as_str().and_then(|both| both.split(" / ").nth(1)), Some("0B"), "{row}");
+    assert_eq!(row["PIDs"], "2", "{row}");
+}

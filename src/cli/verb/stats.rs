@@ -191,6 +191,10 @@ impl Groups {
         for line in text.lines() {
             let mut parts = line.splitn(3, ':').skip(1);
             let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+            // At the root of a hierarchy everybody's use is counted.
+            if path == "/" {
+                continue;
+            }
             for controller in controllers.split(',') {
                 let folder = mount_point(&mounts, controller);
                 folders.extend(folder.map(|folder| (controller.to_owned(), folder.join(path.trim_start_matches('/')))));
@@ -214,7 +218,8 @@ impl Groups {
         text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
     }
 
-    /// Bytes read from and written to block devices.
+    /// Bytes read from and written to block devices. Without a group that counts them, what its processes did: each
+    /// has that of the children it waited for, and process 1 waits for all others.
     fn blocks(&self) -> (u64, u64) {
         if let Some(text) = self.read("", "io.stat") {
             let sum = |key: &str| {
@@ -222,12 +227,20 @@ impl Groups {
             };
             return (sum("rbytes="), sum("wbytes="));
         }
-        let text = self.read("blkio", "blkio.throttle.io_service_bytes").unwrap_or_default();
-        let sum = |word: &str| {
-            let numbers = text.lines().filter_map(|line| line.split_once(word)?.1.trim().parse::<u64>().ok());
-            numbers.sum()
+        let sum = |text: &str, word: &str| -> u64 {
+            text.lines().filter_map(|line| line.split_once(word)?.1.trim().parse::<u64>().ok()).sum()
         };
-        (sum(" Read "), sum(" Write "))
+        if let Some(text) = self.read("blkio", "blkio.throttle.io_service_bytes") {
+            return (sum(&text, " Read "), sum(&text, " Write "));
+        }
+        let processes = ["pids", "memory", ""].iter().find_map(|controller| self.read(controller, "cgroup.procs"));
+        let done: String = processes
+            .unwrap_or_default()
+            .lines()
+            .filter_map(|process| fs::read_to_string(format!("/proc/{process}/io")).ok())
+            .map(|text| text.replace("cancelled_write_bytes", ""))
+            .collect();
+        (sum(&done, "read_bytes:"), sum(&done, "write_bytes:"))
     }
 }
 

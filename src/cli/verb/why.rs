@@ -35,7 +35,9 @@ impl Why {
         let mut table = Table::bare();
         for container in of_services(&containers, &self.services) {
             let name = &container.record.name;
-            let sentences = past.explain(container, &containers);
+            let mut sentences = past.explain(container, &containers);
+            // The same for most services: for those who ask for one.
+            sentences.extend(host_access(container).filter(|_| !self.services.is_empty()));
             if self.json {
                 let state = container.state.status.to_string();
                 writeln!(
@@ -82,7 +84,7 @@ impl Past {
     fn explain(&self, container: &Container, all: &[Container]) -> Vec<String> {
         let state = &container.state;
         let ago =
-            |time: Option<Timestamp>| time.map_or_else(String::new, |time| format!(", {}", time::ago(time, self.now)));
+            |time: Option<Timestamp>| time.map_or_else(String::new, |time| format!(", {}", within(time, self.now)));
         let mut said = match state.status {
             Status::Created => vec![self.not_started(container, all)],
             Status::Running => vec![format!("runs{}{}", healthy(state.health), ago(state.started))],
@@ -106,7 +108,6 @@ impl Past {
             said.push(format!("it could not be started: {error}"));
         }
         said.extend(self.made(container));
-        said.extend(host_access(container));
         said
     }
 
@@ -118,7 +119,7 @@ impl Past {
             steps.iter().find(made).map(|step| (verb, step))
         })?;
         let what = if step.text.starts_with('~') { "was recreated" } else { "was made" };
-        let when = time::ago(container.record.created, self.now);
+        let when = within(container.record.created, self.now);
         let because = if step.cause.is_empty() { String::new() } else { format!(" because: {}", step.cause) };
         Some(format!("it {what} by `{verb}` {when}{because}"))
     }
@@ -173,6 +174,13 @@ impl Past {
             None => "is about to be started".to_owned(),
         }
     }
+}
+
+/// How long ago, as a part of a sentence.
+fn within(time: Timestamp, now: Timestamp) -> String {
+    let ago = time::ago(time, now);
+    let mut letters = ago.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 /// What it meets at the host's own addresses.
