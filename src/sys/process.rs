@@ -265,7 +265,7 @@ pub fn close_from_except(first: u32, kept: BorrowedFd<'_>) -> io::Result<()> {
 /// that never looks at either again. Where `/proc` isn't mounted, nothing changes.
 pub fn forget_arguments() {
     const TITLE: &[u8] = b"init";
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let stat = fs_err::read_to_string("/proc/self/stat").unwrap_or_default();
     // After the name in parentheses comes field 3; 48 to 51 are where arguments and environment begin and end.
     let fields: Vec<&str> = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
     let address = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
