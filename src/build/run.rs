@@ -232,6 +232,7 @@ impl Builder<'_> {
             devices: Vec::new(),
             shm_size: self.request.shm_size.unwrap_or(SHM_SIZE),
             stdio: Stdio::Null,
+            ids: None,
         }
     }
 }

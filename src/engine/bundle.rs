@@ -9,13 +9,15 @@ use fs_err as fs;
 
 use super::comeback;
 use super::control::Failure;
+use super::guests::{Guests, Pair, bind_owner, make_source};
 use super::paths::Paths;
 use super::state::{self, MountRecord, Record};
 use super::volumes;
 use super::{filter, hosts, limits};
-use crate::images::{Rootfs, Store, Writable};
+use crate::images::{Guest, Rootfs, Store, Writable};
 use crate::runtime::device::{Device, DeviceRule};
-use crate::runtime::launch::{Cgroup, Launch, Mount, MountFlags, Namespaces, Net, Share, Slot, Stdio};
+use crate::runtime::launch::{Cgroup, Ids, Launch, Mount, MountFlags, Namespaces, Net, Share, Slot, Stdio};
+use crate::runtime::{LaunchError, resolve_user};
 use crate::spec::model::FileMount;
 use crate::spec::units::ByteSize;
 use crate::sys::{mount, path};
@@ -48,6 +50,7 @@ impl Bundle {
 pub(crate) fn prepare(
     paths: &Paths,
     store: &Store,
+    guests: &Guests,
     record: &Record,
     mounted: &BTreeMap<String, OwnedFd>,
     root: Option<OwnedFd>,
@@ -65,7 +68,10 @@ pub(crate) fn prepare(
     } else {
         let home = paths.container(&record.id);
         let writable = Writable { upper: &home.join("upper"), work: &home.join("work"), volatile: false };
-        let rootfs = store.rootfs(&image, Some(writable)).map_err(|e| failed(&e))?;
+        let namespace = record.user_namespace.ids.map(|ids| Ok((guests.own(ids)?, ids))).transpose();
+        let namespace = namespace.map_err(|e: io::Error| failed(&e))?;
+        let guest = namespace.as_ref().map(|(fd, ids)| Guest { namespace: fd.as_fd(), root: ids.base });
+        let rootfs = store.rootfs_for(guest, &image, Some(writable)).map_err(|e| failed(&e))?;
         let root = copy(&rootfs.mount).ok().filter(|_| rootfs.binds.is_empty());
         (rootfs, root)
     };
@@ -74,8 +80,14 @@ pub(crate) fn prepare(
         let slot = bundle.slot(tree);
         bundle.launch.mounts.push(Mount::Tree { slot, target, flags: MountFlags::default() });
     }
+    let user = match record.user_namespace.ids {
+        None => (0, 0),
+        Some(_) => user_of(&bundle, record).map_err(|e| failed(&e))?,
+    };
     for mount in &record.mounts {
-        let opened = open_mount(paths, store, mounted, &mut bundle, mount).map_err(|failure| Failure {
+        let mapping =
+            record.user_namespace.ids.map(|ids| Mapping { guests, ids, owner: bind_owner(mount, record), user });
+        let opened = open_mount(paths, store, mounted, mapping, &mut bundle, mount).map_err(|failure| Failure {
             message: format!("container {}: {}", record.name, failure.message),
             ..failure
         })?;
@@ -131,6 +143,7 @@ fn launch(paths: &Paths, record: &Record, kept: bool) -> Result<Launch, Failure>
         devices: devices(record)?,
         shm_size: service.shm_size.and_then(|size| u64::try_from(size.0).ok()).unwrap_or(SHM_SIZE),
         stdio: stdio(paths, record),
+        ids: record.user_namespace.ids,
     })
 }
 
@@ -189,16 +202,53 @@ pub(crate) fn stdio(paths: &Paths, record: &Record) -> Stdio {
     }
 }
 
+/// How a container in a user namespace sees the ids of a mount.
+#[derive(Clone, Copy)]
+struct Mapping<'a> {
+    guests: &'a Guests,
+    ids: Ids,
+    owner: Option<Pair>,
+    user: Pair,
+}
+
+impl Mapping<'_> {
+    fn apply(&self, tree: &OwnedFd, mount: &MountRecord) -> io::Result<()> {
+        match mount.kind.as_str() {
+            // Its layers are.
+            "image" => Ok(()),
+            "bind" => self.guests.map_bind(self.ids, tree.as_fd(), self.owner, self.user),
+            _ => self.guests.map_volume(self.ids, tree.as_fd()),
+        }
+    }
+}
+
+/// User and group that the container's process runs as.
+fn user_of(bundle: &Bundle, record: &Record) -> Result<Pair, LaunchError> {
+    let root = bundle.fds.first().ok_or_else(|| LaunchError::refused("find the user", "there is no root"))?;
+    let user = resolve_user(root.as_fd(), &record.process.user, &[])?;
+    Ok((user.uid, user.gid))
+}
+
 fn open_mount(
     paths: &Paths,
     store: &Store,
     mounted: &BTreeMap<String, OwnedFd>,
+    mapping: Option<Mapping<'_>>,
     bundle: &mut Bundle,
     mount: &MountRecord,
 ) -> Result<Mount, Failure> {
     let alone = mount.recursive.as_deref() == Some("writable");
     let flags = MountFlags { read_only: mount.read_only && !alone, ..MountFlags::default() };
-    match mount_tree(paths, store, mounted, mount)? {
+    let failed =
+        |e: io::Error| Failure::new(format!("mount {} at {}: mapping its ids: {e}", mount.source, mount.target));
+    let namespace = mapping.map(|mapping| mapping.guests.own(mapping.ids)).transpose().map_err(failed)?;
+    let guest = namespace.as_ref().zip(mapping);
+    let guest = guest.map(|(fd, mapping)| Guest { namespace: fd.as_fd(), root: mapping.ids.base });
+    let tree = mount_tree(paths, store, guest, mounted, mount)?;
+    if let (Some(tree), Some(mapping)) = (&tree, mapping) {
+        mapping.apply(tree, mount).map_err(|e| failed(e).hint("use `userns_mode: host`"))?;
+    }
+    match tree {
         Some(tree) if alone && mount.read_only => {
             mount::restrict(tree.as_fd(), mount::READ_ONLY, false)
                 .map_err(|e| Failure::new(format!("mount {} at {}: {e}", mount.source, mount.target)))?;
@@ -220,6 +270,7 @@ fn open_mount(
 pub(crate) fn mount_tree(
     paths: &Paths,
     store: &Store,
+    guest: Option<Guest<'_>>,
     mounted: &BTreeMap<String, OwnedFd>,
     mount: &MountRecord,
 ) -> Result<Option<OwnedFd>, Failure> {
@@ -229,7 +280,7 @@ pub(crate) fn mount_tree(
         "bind" => {
             let source = Path::new(&mount.source);
             if mount.create_host_path && !source.exists() {
-                fs::create_dir_all(source).map_err(|e| at(&e))?;
+                make_source(source).map_err(|e| at(&e))?;
             }
             mount::clone_tree(source, mount.recursive.as_deref() != Some("disabled"))
                 .map_err(|e| at(&e).hint("make the host path, or set `bind.create_host_path: true`"))?
@@ -237,7 +288,7 @@ pub(crate) fn mount_tree(
         "image" => {
             let image = store.find(&mount.source).map_err(|e| at(&e))?;
             let image = image.ok_or_else(|| at(&"no such image"))?;
-            let tree = store.rootfs(&image, None).map_err(|e| at(&e))?.mount;
+            let tree = store.rootfs_for(guest, &image, None).map_err(|e| at(&e))?.mount;
             beneath(tree, mount.subpath.as_deref()).map_err(|e| at(&e))?
         }
         _ => {

@@ -1,6 +1,7 @@
 //! Making containers: record, folders, addresses, volumes. Nothing runs yet.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::observe::image_reference;
 use super::paths::Paths;
 use super::record::{self, Identity, Surroundings};
 use super::recover;
-use super::state::{self, Container, Joins, MountRecord, Record, RunState, VERSION};
+use super::state::{self, Container, Joins, MountRecord, Record, RunState, UserNamespace, VERSION};
 use super::supervisor::{Supervisor, blocking, tracing_line};
 use super::volumes;
 use crate::images::{Image, Store};
@@ -45,9 +46,11 @@ impl Supervisor {
         let hostname = hostname(&service, &surroundings.joins, &identity.id, &neighbours);
         let record = record::record(&desired, identity, &service, &image, hostname, surroundings)?;
         let (paths, store, boot_id) = (self.paths.clone(), self.store.clone(), self.boot_id.clone());
+        let guests = self.guests.clone();
         let container = blocking(move || {
             let (project, id) = (record.project.clone(), record.id.clone());
-            make(&paths, &store, &image, &desired, record, boot_id).inspect_err(|_| {
+            let decide = |record: &Record| guests.decide(&paths, &store, record, &neighbours);
+            make(&paths, &store, &image, &desired, record, boot_id, decide).inspect_err(|_| {
                 if let Err(e) = recover::clear(&paths, &project, &id, &paths.run_state(&project, &id)) {
                     tracing_line(&format!("what was made of container {id} could not be removed: {e}"));
                 }
@@ -144,8 +147,9 @@ fn make(
     store: &Store,
     image: &Image,
     desired: &Desired,
-    record: Record,
+    mut record: Record,
     boot_id: String,
+    decide: impl FnOnce(&Record) -> io::Result<UserNamespace>,
 ) -> Result<Container, Failure> {
     let failed = |e: &dyn std::fmt::Display| Failure::new(format!("container {} could not be made: {e}", record.name));
     // What can be refused, before anything is made.
@@ -168,6 +172,7 @@ fn make(
     if let Some(profile) = profile {
         fs::write(paths.filter(&record.id), profile).map_err(|e| failed(&e))?;
     }
+    record.user_namespace = decide(&record).map_err(|e| failed(&e))?;
     state::write_record(paths, &record).map_err(|e| failed(&e))?;
     Ok(Container { record: Arc::new(record), state })
 }

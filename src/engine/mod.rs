@@ -26,6 +26,7 @@ mod estate;
 mod exec;
 mod execute;
 mod filter;
+mod guests;
 mod healing;
 mod health;
 pub mod history;

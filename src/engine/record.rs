@@ -77,6 +77,7 @@ pub(crate) fn record(
         joins: surroundings.joins,
         endpoints: surroundings.endpoints,
         mounts: surroundings.mounts,
+        user_namespace: super::state::UserNamespace::default(),
         project: desired.project.name.clone(),
         id: identity.id,
         name: identity.name,

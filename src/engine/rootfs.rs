@@ -182,7 +182,9 @@ impl Supervisor {
             return Ok(vec![root.map_err(|e| failed(&e))?.fd]);
         }
         let mounted = if alone { BTreeMap::new() } else { self.mounted_volumes(&container.record).await? };
-        let kept = self.roots.borrow_mut().remove(id);
+        // That of one with a user namespace shows ids as they are outside.
+        let guest = container.record.user_namespace.ids.is_some();
+        let kept = self.roots.borrow_mut().remove(id).filter(|_| !guest);
         let (paths, store, record) = (self.paths.clone(), self.store.clone(), container.record.clone());
         let opened = blocking(move || {
             let rootfs = if let Some(mount) = kept {
@@ -205,7 +207,7 @@ impl Supervisor {
             Ok::<_, Failure>((rootfs, fds))
         });
         let (rootfs, fds) = opened.await??;
-        if rootfs.binds.is_empty() {
+        if rootfs.binds.is_empty() && !guest {
             self.roots.borrow_mut().insert(id.to_owned(), rootfs.mount);
         }
         Ok(fds)
@@ -221,7 +223,7 @@ fn volume_trees(
 ) -> Result<Vec<(OwnedFd, String)>, Failure> {
     let mut trees = Vec::new();
     for record in mounts {
-        if let Some(tree) = bundle::mount_tree(paths, store, mounted, record)? {
+        if let Some(tree) = bundle::mount_tree(paths, store, None, mounted, record)? {
             if record.read_only {
                 let restricted = mount::restrict(tree.as_fd(), mount::READ_ONLY, true);
                 restricted.map_err(|e| Failure::new(format!("mount at {}: {e}", record.target)))?;

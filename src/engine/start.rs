@@ -87,8 +87,9 @@ impl Supervisor {
         let mounted = self.mounted_volumes(record).await?;
         let (paths, store, owned) = (self.paths.clone(), self.store.clone(), record.clone());
         let root = self.roots.borrow_mut().remove(&record.id);
+        let guests = self.guests.clone();
         let Bundle { mut launch, fds: mut slots, root } =
-            blocking(move || bundle::prepare(&paths, &store, &owned, &mounted, root, kept)).await??;
+            blocking(move || bundle::prepare(&paths, &store, &guests, &owned, &mounted, root, kept)).await??;
         self.roots.borrow_mut().extend(root.map(|root| (record.id.clone(), root)));
         if fds.is_some() && record.process.tty {
             // Whoever asked reads the terminal: a log would take what was written from under its eyes.

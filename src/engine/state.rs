@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::paths::Paths;
 use crate::images::{self, Digest};
-use crate::runtime::launch::Process;
+use crate::runtime::launch::{Ids, Process};
 use crate::spec::model::{Healthcheck, Service};
 use crate::sys::file::write_atomic;
 
@@ -67,6 +67,19 @@ pub struct Record {
     pub endpoints: Vec<Endpoint>,
     /// Mounts of volumes, binds and memory.
     pub mounts: Vec<MountRecord>,
+    /// Its user namespace.
+    #[serde(default)]
+    pub user_namespace: UserNamespace,
+}
+
+/// The user namespace of a container: one with the stack's own ids, or the host's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UserNamespace {
+    /// The ids of its own; none is the host's.
+    pub ids: Option<Ids>,
+    /// Why it is the host's, where that is not simply the rule.
+    pub reason: Option<String>,
 }
 
 /// An attachment to a network.

@@ -24,6 +24,7 @@ use super::control::{Action, Event, Failure, Kind};
 use super::departures::Departures;
 use super::estate::Estate;
 use super::exec::ExecEnd;
+use super::guests::Guests;
 use super::history::{Entry, History};
 use super::paths::Paths;
 use super::state::{self, Container, RunState, Status};
@@ -68,6 +69,8 @@ pub(crate) struct Supervisor {
     pub(crate) keepers: RefCell<BTreeMap<String, Vec<OwnedFd>>>,
     /// Containers that are stopped to be started again.
     pub(crate) returning: RefCell<BTreeSet<String>>,
+    /// Namespaces to map mounts by.
+    pub(crate) guests: Arc<Guests>,
     /// Root file systems of containers that were removed.
     pub(crate) spent: RefCell<Vec<OwnedFd>>,
     /// Anonymous volumes that wait for a container, by its place in the project.
@@ -166,6 +169,7 @@ impl Supervisor {
             roots: RefCell::default(),
             keepers: RefCell::default(),
             returning: RefCell::default(),
+            guests: Arc::default(),
             spent: RefCell::default(),
             estates: RefCell::default(),
             exec_ends: RefCell::default(),

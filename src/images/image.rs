@@ -77,6 +77,15 @@ pub struct Writable<'a> {
     pub volatile: bool,
 }
 
+/// The user namespace for which something is mounted: stored ids are those inside.
+#[derive(Debug, Clone, Copy)]
+pub struct Guest<'a> {
+    /// The namespace.
+    pub namespace: BorrowedFd<'a>,
+    /// What its root is outside.
+    pub root: u32,
+}
+
 /// A root file system, mounted nowhere yet.
 #[derive(Debug)]
 pub struct Rootfs {

@@ -11,7 +11,7 @@ use rustix::mount::{
 };
 
 use super::error::{Doing as _, Error};
-use super::{Image, Rootfs, Store, Writable, host, snapshot};
+use super::{Guest, Image, Rootfs, Store, Writable, guest, host, snapshot};
 use crate::sys::{kernel, mount, path};
 
 /// As many lower directories as overlay takes.
@@ -23,6 +23,16 @@ const MAX_VALUE: usize = 255;
 impl Store {
     /// Mounts an image's layers, read-only unless `writable`. Nothing appears in the host's mount table.
     pub fn rootfs(&self, image: &Image, writable: Option<Writable<'_>>) -> Result<Rootfs, Error> {
+        self.rootfs_for(None, image, writable)
+    }
+
+    /// As [`Self::rootfs`], for a user namespace.
+    pub fn rootfs_for(
+        &self,
+        guest: Option<Guest<'_>>,
+        image: &Image,
+        writable: Option<Writable<'_>>,
+    ) -> Result<Rootfs, Error> {
         let _lease = self.lease()?;
         let layers = self.inner.snapshots(&image.layers)?;
         if let Some(writable) = &writable {
@@ -36,8 +46,18 @@ impl Store {
                 lowers.push(self.empty_directory(name)?);
             }
         }
-        let mount = overlay(&lowers, writable.as_ref())?;
+        let mount = match guest {
+            Some(guest) => guest::overlay(guest, &lowers, writable.as_ref())?,
+            None => overlay(&lowers, writable.as_ref())?,
+        };
         let binds = if image.host { host::binds()? } else { Vec::new() };
+        if let Some(guest) = guest {
+            let mapping = || "showing this machine's /usr to a user namespace".to_owned();
+            binds
+                .iter()
+                .try_for_each(|(tree, _)| mount::map_ids(tree.as_fd(), guest.namespace, false))
+                .doing(mapping)?;
+        }
         Ok(Rootfs { mount, binds })
     }
 
@@ -49,20 +69,8 @@ impl Store {
 }
 
 /// Mounts an overlay of directories, topmost first.
-fn overlay(lowers: &[PathBuf], writable: Option<&Writable<'_>>) -> Result<OwnedFd, Error> {
-    if lowers.len() > MAX_LAYERS {
-        return Err(Error::Unsupported {
-            what: "the image".to_owned(),
-            why: format!("it has {} layers, and overlay mounts at most {MAX_LAYERS}", lowers.len()),
-        });
-    }
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| match errno {
-        Errno::NODEV => Error::Unsupported {
-            what: "mounting a root file system".to_owned(),
-            why: "this kernel has no overlay; load it with `modprobe overlay`".to_owned(),
-        },
-        errno => Error::Io { what: "opening the overlay file system".to_owned(), source: errno.into() },
-    })?;
+pub(super) fn overlay(lowers: &[PathBuf], writable: Option<&Writable<'_>>) -> Result<OwnedFd, Error> {
+    let context = new_context(lowers.len())?;
     let opened = lowers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
     if kernel::overlay_takes_layers_singly() {
         // One by one, without a limit for all of them together.
@@ -89,6 +97,23 @@ fn overlay(lowers: &[PathBuf], writable: Option<&Writable<'_>>) -> Result<OwnedF
     mounted.doing(|| "mounting the image's layers".to_owned())?
 }
 
+/// A new overlay, to be configured.
+pub(super) fn new_context(layers: usize) -> Result<OwnedFd, Error> {
+    if layers > MAX_LAYERS {
+        return Err(Error::Unsupported {
+            what: "the image".to_owned(),
+            why: format!("it has {layers} layers, and overlay mounts at most {MAX_LAYERS}"),
+        });
+    }
+    fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| match errno {
+        Errno::NODEV => Error::Unsupported {
+            what: "mounting a root file system".to_owned(),
+            why: "this kernel has no overlay; load it with `modprobe overlay`".to_owned(),
+        },
+        errno => Error::Io { what: "opening the overlay file system".to_owned(), source: errno.into() },
+    })
+}
+
 /// What is above the layers, and the mount.
 fn finish(context: &OwnedFd, writable: Option<&Writable<'_>>) -> Result<OwnedFd, Error> {
     let mut held = Vec::new();
@@ -99,9 +124,14 @@ fn finish(context: &OwnedFd, writable: Option<&Writable<'_>>) -> Result<OwnedFd,
             set.map_err(|errno| failed(context, key, errno))?;
             held.push(fd);
         }
-        if writable.volatile {
-            fsconfig_set_flag(context, "volatile").map_err(|errno| failed(context, "volatile", errno))?;
-        }
+    }
+    mount_context(context, writable)
+}
+
+/// The mount of an overlay whose layers are chosen.
+pub(super) fn mount_context(context: &OwnedFd, writable: Option<&Writable<'_>>) -> Result<OwnedFd, Error> {
+    if writable.is_some_and(|writable| writable.volatile) {
+        fsconfig_set_flag(context, "volatile").map_err(|errno| failed(context, "volatile", errno))?;
     }
     // With these off, an upper directory says all of what changed: a layer can be packed from it.
     for key in ["redirect_dir", "metacopy", "index"] {
@@ -116,7 +146,7 @@ fn finish(context: &OwnedFd, writable: Option<&Writable<'_>>) -> Result<OwnedFd,
     fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(|errno| failed(context, "mounting", errno))
 }
 
-fn open(path: &Path) -> Result<OwnedFd, Error> {
+pub(super) fn open(path: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, path, flags, Mode::empty()).doing(|| format!("opening {}", path.display()))
 }
@@ -131,7 +161,7 @@ fn value(path: &Path, fd: BorrowedFd<'_>) -> String {
 }
 
 /// A mount error with what the kernel wrote into the context's log.
-fn failed(context: &OwnedFd, step: &str, errno: Errno) -> Error {
+pub(super) fn failed(context: &OwnedFd, step: &str, errno: Errno) -> Error {
     let source = mount::explain(context.as_fd(), errno.into());
     Error::Io { what: format!("mounting the image's layers: {step}"), source }
 }

@@ -46,8 +46,10 @@ const UNSUPPORTED: &[(&str, Cost)] = &[
 ];
 
 /// Values of listed attributes that are honoured, or ask for nothing.
-const HONOURED: &[(&str, &[&str])] =
-    &[("userns_mode", &["host"]), ("driver", &["", "bridge", "default", "host", "none", "local", "json-file"])];
+const HONOURED: &[(&str, &[&str])] = &[
+    ("userns_mode", &["host", "private"]),
+    ("driver", &["", "bridge", "default", "host", "none", "local", "json-file"]),
+];
 
 /// Warns about every attribute that is not honoured; those whose absence costs safety keep the stack from being started.
 pub(crate) fn check(session: &mut Session<'_>, tree: &Node) {

@@ -19,3 +19,4 @@ pub mod seccomp;
 pub mod terminal;
 pub mod tree;
 pub mod usage;
+pub mod userns;

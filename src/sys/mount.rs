@@ -59,6 +59,22 @@ pub fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes, recursive: 
         propagation: attributes.propagation,
         userns_fd: 0,
     };
+    set(mount, &value, recursive)
+}
+
+/// Shows the ids stored below a detached mount as those that they have outside of a user namespace; what is made there
+/// is stored the other way round. Not every file system can.
+pub fn map_ids(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
+    let value = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::from(namespace.as_raw_fd().cast_unsigned()),
+    };
+    set(mount, &value, recursive)
+}
+
+fn set(mount: BorrowedFd<'_>, value: &libc::mount_attr, recursive: bool) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the descriptor is open while borrowed, the path is a NUL-terminated literal, and `value` outlives the
     // call, which reads exactly the size given.
@@ -68,7 +84,7 @@ pub fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes, recursive: 
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const value,
+            std::ptr::from_ref(value),
             size_of::<libc::mount_attr>(),
         )
     };

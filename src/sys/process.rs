@@ -22,14 +22,16 @@ pub struct Cloned {
 }
 
 /// Clones the caller, which must have one thread only, into new namespaces (`CLONE_NEW*` of `flags`) and possibly
-/// another control group (v2 folder). The child runs `body` and ends with what it returns; a panic ends it with 125.
+/// another control group (v2 folder); with `CLONE_PARENT` as a child of the caller's parent. The child runs `body` and ends with what it returns; a panic ends it with 125.
 pub fn clone(flags: i32, cgroup: Option<BorrowedFd<'_>>, body: impl FnOnce() -> i32) -> io::Result<Cloned> {
     let mut pidfd: RawFd = -1;
     // SAFETY: all-zero is a valid `clone_args`: no flags, no stack, no pointers.
     let mut args: libc::clone_args = unsafe { zeroed() };
     args.flags = u64::from(flags.cast_unsigned()) | u64::from(libc::CLONE_PIDFD.cast_unsigned());
     args.pidfd = (&raw mut pidfd) as u64;
-    args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
+    // A sibling ends as the caller itself does.
+    let signal = if flags & libc::CLONE_PARENT == 0 { libc::SIGCHLD } else { 0 };
+    args.exit_signal = u64::from(signal.cast_unsigned());
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
@@ -320,6 +322,14 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
     // SAFETY: `limit` outlives the call.
     let result = unsafe { libc::setrlimit(resource, &raw const limit) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets a resource limit (`RLIMIT_*`) of another process.
+pub fn set_limit_of(pid: i32, resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: `limit` outlives the call, and the old limit is not asked for.
+    let result = unsafe { libc::prlimit(pid, resource, &raw const limit, std::ptr::null_mut()) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

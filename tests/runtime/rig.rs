@@ -93,6 +93,7 @@ impl Rig {
             devices: Vec::new(),
             shm_size: 1 << 20,
             stdio: Stdio::Log { path: self.log_path(id), max_size: 0, max_files: 1, stdin: false },
+            ids: None,
         }
     }
 

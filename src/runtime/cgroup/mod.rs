@@ -81,16 +81,19 @@ impl Group {
         Ok(losses)
     }
 
+    /// Makes the v1 groups with their limits, for a clone that will have no right to.
+    pub(crate) fn make_v1(&self, wanted: &Cgroup, privileged: bool, devices: &[Device]) -> Result<(), LaunchError> {
+        let rules = (!privileged).then(|| rules(wanted, devices));
+        v1::make(&self.layout, &self.path, &wanted.resources, rules.as_deref())
+    }
+
     /// Makes the v1 groups with their limits and moves the caller into them.
     pub(crate) fn enter(&self, wanted: &Cgroup, privileged: bool, devices: &[Device]) -> Result<(), LaunchError> {
-        let rules = (!privileged).then(|| {
-            let allowed = devices::allowed(devices, &wanted.device_rules);
-            allowed.iter().map(DeviceRule::to_string).collect::<Vec<_>>()
-        });
+        let rules = (!privileged).then(|| rules(wanted, devices));
         v1::enter(&self.layout, &self.path, &wanted.resources, rules.as_deref())
     }
 
-    /// Moves the caller, an exec's clone, into the v1 groups that there are.
+    /// Moves the caller, the clone of a guest or an exec, into the v1 groups that there are.
     pub(crate) fn join(&self) -> Result<(), LaunchError> {
         for hierarchy in &self.layout.v1 {
             match v1::join(&hierarchy.mount.join(&self.path)) {
@@ -207,6 +210,11 @@ impl Group {
     fn folders(&self) -> impl Iterator<Item = PathBuf> {
         self.layout.mounts().map(|mount| mount.join(&self.path))
     }
+}
+
+/// The devices that a container may touch, as v1 writes them.
+fn rules(wanted: &Cgroup, devices: &[Device]) -> Vec<String> {
+    devices::allowed(devices, &wanted.device_rules).iter().map(DeviceRule::to_string).collect()
 }
 
 /// Removes the control groups at `path` below every hierarchy with what is empty inside, and the folders above that

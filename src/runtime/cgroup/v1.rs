@@ -16,6 +16,16 @@ const MEMORY_AND_SWAP: &str = "memory.memsw.limit_in_bytes";
 /// Time for real-time processes; not there where the kernel doesn't share it out.
 const REAL_TIME: &str = "cpu.rt_runtime_us";
 
+/// Makes the groups and sets the limits. Without `rules` all devices are allowed.
+pub(super) fn make(
+    layout: &Layout,
+    path: &str,
+    resources: &Resources,
+    rules: Option<&[String]>,
+) -> Result<(), LaunchError> {
+    with_each(layout, path, resources, rules, |_| Ok(()))
+}
+
 /// Makes the groups, sets the limits and moves the caller. Without `rules` all devices are allowed.
 pub(super) fn enter(
     layout: &Layout,
@@ -23,18 +33,26 @@ pub(super) fn enter(
     resources: &Resources,
     rules: Option<&[String]>,
 ) -> Result<(), LaunchError> {
+    with_each(layout, path, resources, rules, |folder| {
+        join(folder).map_err(|e| LaunchError::new(format!("join control group {}", folder.display()), e))
+    })
+}
+
+fn with_each(
+    layout: &Layout,
+    path: &str,
+    resources: &Resources,
+    rules: Option<&[String]>,
+    last: impl Fn(&Path) -> Result<(), LaunchError>,
+) -> Result<(), LaunchError> {
     refuse_unholdable(layout, resources)?;
-    for hierarchy in &layout.v1 {
-        if !is_needed(hierarchy, resources) {
-            continue;
-        }
-        let folder = make(hierarchy, path)?;
+    for hierarchy in layout.v1.iter().filter(|hierarchy| is_needed(hierarchy, resources)) {
+        let folder = make_group(hierarchy, path)?;
         limit(hierarchy, &folder, path, resources)?;
         if let (true, Some(rules)) = (hierarchy.has("devices"), rules) {
             allow_devices(&folder, rules)?;
         }
-        let step = || format!("join control group {}", folder.display());
-        join(&folder).map_err(|e| LaunchError::new(step(), e))?;
+        last(&folder)?;
     }
     Ok(())
 }
@@ -56,7 +74,7 @@ pub(super) fn losses(layout: &Layout, path: &str, resources: &Resources) -> Resu
         losses.push("cpu_rt_runtime has no effect: this kernel shares out no time for real-time processes".to_owned());
     }
     if let Some(hierarchy) = layout.with("blkio").filter(|_| block::is_limited(resources)) {
-        losses.extend(block::limit_v1(&make(hierarchy, path)?, resources)?);
+        losses.extend(block::limit_v1(&make_group(hierarchy, path)?, resources)?);
     }
     Ok(losses)
 }
@@ -68,7 +86,7 @@ pub(super) fn update(layout: &Layout, path: &str, resources: &Resources) -> Resu
     let missing: Vec<_> = needed.iter().map(|hierarchy| !hierarchy.mount.join(path).exists()).collect();
     let losses = losses(layout, path, resources)?;
     for (hierarchy, missing) in needed.into_iter().zip(missing) {
-        let folder = make(hierarchy, path)?;
+        let folder = make_group(hierarchy, path)?;
         limit(hierarchy, &folder, path, resources)?;
         if missing {
             let step = || format!("move the container into control group {}", folder.display());
@@ -78,7 +96,7 @@ pub(super) fn update(layout: &Layout, path: &str, resources: &Resources) -> Resu
     Ok(losses)
 }
 
-fn make(hierarchy: &Hierarchy, path: &str) -> Result<PathBuf, LaunchError> {
+fn make_group(hierarchy: &Hierarchy, path: &str) -> Result<PathBuf, LaunchError> {
     let step = || format!("make control group {path} in {}", hierarchy.mount.display());
     make_folder(&hierarchy.mount, path).map_err(|e| LaunchError::new(step(), e))
 }

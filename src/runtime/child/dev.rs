@@ -2,12 +2,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Gid, Mode, Uid, chownat, mkdirat, mknodat, symlinkat};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, chownat, mkdirat, mknodat, symlinkat, unlinkat};
 
 use super::Step;
 use crate::runtime::device::{Device, DeviceKind};
 use crate::runtime::error::LaunchError;
-use crate::sys::mount;
+use crate::runtime::launch::Ids;
+use crate::sys::{mount, tree};
 
 const NODES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
@@ -21,8 +22,16 @@ const LINKS: [(&str, &str); 6] = [
 ];
 const FOLDERS: [&str; 3] = ["pts", "shm", "mqueue"];
 
+/// Where a device that belongs elsewhere waits for its mount, by its place in the list.
+fn waiting(index: usize) -> String {
+    format!(".device-{index}")
+}
+
 /// A detached `/dev` with its nodes, links, mount points, and the devices asked for that lie below `/dev`.
-pub(super) fn build(devices: &[Device]) -> Result<OwnedFd, LaunchError> {
+///
+/// With `ids` it is for a user namespace, where nodes can't be made: all of it is given to its root, and the devices
+/// that lie elsewhere are in it, too.
+pub(crate) fn build(devices: &[Device], ids: Option<Ids>) -> Result<OwnedFd, LaunchError> {
     let step = || "make /dev";
     let options = [("mode", Some("755")), ("size", Some("64k"))];
     let dev = mount::new("tmpfs", &options, mount::NOSUID | mount::NOEXEC).step(step)?;
@@ -43,8 +52,48 @@ pub(super) fn build(devices: &[Device]) -> Result<OwnedFd, LaunchError> {
             node(dev.as_fd(), name, device)?;
         }
     }
+    if let Some(ids) = ids {
+        for (index, device) in devices.iter().enumerate().filter(|(_, device)| !device.path.starts_with("/dev/")) {
+            node(dev.as_fd(), &waiting(index), device)?;
+        }
+        give(dev.as_fd(), ids).step(|| "give /dev to the container")?;
+    }
     rustix::process::umask(Mode::from(0o022));
     Ok(dev)
+}
+
+/// Makes the container's ids, as which everything in a folder was made, what they are outside.
+fn give(folder: BorrowedFd<'_>, ids: Ids) -> std::io::Result<()> {
+    let shifted = |id: u32| ids.outside(id).unwrap_or(ids.base);
+    let own = |name: &[u8], stat: &rustix::fs::Stat| {
+        let (user, group) = (Uid::from_raw(shifted(stat.st_uid)), Gid::from_raw(shifted(stat.st_gid)));
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+        chownat(folder, name, Some(user), Some(group), flags)
+    };
+    own(b"", &rustix::fs::fstat(folder)?)?;
+    for (name, kind) in tree::list(folder)? {
+        if kind == FileType::Directory {
+            give(tree::open(folder, &name)?.as_fd(), ids)?;
+        } else {
+            own(&name, &rustix::fs::statat(folder, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// The devices that wait in an attached `/dev` as mounts with their paths; their names there go.
+pub(super) fn waiting_elsewhere<'a>(
+    dev: BorrowedFd<'_>,
+    devices: &'a [Device],
+) -> Result<Vec<(OwnedFd, &'a Device)>, LaunchError> {
+    let step = || "mount devices";
+    let mut mounts = Vec::new();
+    for (index, device) in devices.iter().enumerate().filter(|(_, device)| !device.path.starts_with("/dev/")) {
+        let name = waiting(index);
+        mounts.push((mount::clone_tree_at(dev, name.as_ref(), false).step(step)?, device));
+        unlinkat(dev, &name, AtFlags::empty()).step(step)?;
+    }
+    Ok(mounts)
 }
 
 /// Makes a device node below `folder`, with the folders that its name needs. `/dev` holds no foreign links yet.
@@ -69,14 +118,7 @@ fn node(folder: BorrowedFd<'_>, name: &str, device: &Device) -> Result<(), Launc
         Err(rustix::io::Errno::EXIST) => return Ok(()),
         other => other.step(step)?,
     }
-    chownat(
-        folder,
-        name,
-        Some(Uid::from_raw(device.uid)),
-        Some(Gid::from_raw(device.gid)),
-        rustix::fs::AtFlags::empty(),
-    )
-    .step(step)
+    chownat(folder, name, Some(Uid::from_raw(device.uid)), Some(Gid::from_raw(device.gid)), AtFlags::empty()).step(step)
 }
 
 /// Devices outside of `/dev` as detached mounts of a node with their paths.

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use super::port::Port;
-use super::process::{Program, Setting};
+use super::process::{Program, Setting, set_limit};
 use super::rootfs::fail;
 use super::{Standard, Step, user};
 use crate::runtime::cgroup::Group;
@@ -28,6 +28,8 @@ pub(crate) struct Joined<'a> {
     pub(crate) group: &'a Group,
     /// Process 1 of the container.
     pub(crate) container: &'a OwnedFd,
+    /// The container has a user namespace.
+    pub(crate) guest: bool,
 }
 
 /// Runs in the clone, which is in the container's pid namespace already.
@@ -47,9 +49,17 @@ fn prepare(joined: &Joined<'_>) -> Result<Program, LaunchError> {
         fs_err::write("/proc/self/oom_score_adj", adjustment.to_string()).step(|| "set oom_score_adj")?;
     }
     joined.group.join()?;
-    let namespaces =
+    let mut namespaces =
         libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWCGROUP;
+    if joined.guest {
+        namespaces |= libc::CLONE_NEWUSER;
+        // Inside, limits can only be lowered.
+        process.rlimits.iter().try_for_each(|limit| set_limit(limit, None))?;
+    }
     sys::process::enter(joined.container.as_fd(), namespaces).step(|| "enter the container")?;
+    if joined.guest {
+        sys::userns::become_root().step(|| "become the container's root")?;
+    }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, Mode::empty()).step(|| "open the root")?;
     let user = user::resolve(root.as_fd(), &process.user, &process.groups)?;

@@ -73,7 +73,7 @@ impl Setting<'_> {
             _ => {}
         }
         for limit in &self.process.rlimits {
-            set_limit(limit)?;
+            set_limit(limit, None)?;
         }
         self.change_folder()?;
         let held = caps::mask(&self.process.caps).map_err(|e| LaunchError::refused("capabilities", e))?;
@@ -198,7 +198,8 @@ fn redirect([input, output, error]: [BorrowedFd<'_>; 3]) -> Result<(), LaunchErr
     rustix::stdio::dup2_stderr(error).step(step)
 }
 
-fn set_limit(limit: &Rlimit) -> Result<(), LaunchError> {
+/// Sets a limit of the caller, or of another process.
+pub(crate) fn set_limit(limit: &Rlimit, of: Option<i32>) -> Result<(), LaunchError> {
     let step = || format!("set limit {}", limit.name);
     let resource = match limit.name.trim_start_matches("rlimit_").trim_start_matches("RLIMIT_") {
         "as" => libc::RLIMIT_AS,
@@ -219,5 +220,9 @@ fn set_limit(limit: &Rlimit) -> Result<(), LaunchError> {
         "stack" => libc::RLIMIT_STACK,
         _ => return Err(LaunchError::refused(step(), "no such limit")),
     };
-    sys::process::set_limit(resource, limit.soft, limit.hard).step(step)
+    match of {
+        None => sys::process::set_limit(resource, limit.soft, limit.hard),
+        Some(pid) => sys::process::set_limit_of(pid, resource, limit.soft, limit.hard),
+    }
+    .step(step)
 }

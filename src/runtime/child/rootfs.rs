@@ -30,6 +30,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) enter: Vec<(OwnedFd, i32)>,
     /// The process whose `/dev/shm` is shared.
     pub(crate) shared_memory_of: Option<OwnedFd>,
+    /// The `/dev` of a container in a user namespace.
+    pub(crate) dev: Option<OwnedFd>,
 }
 
 /// Above the standard descriptors.
@@ -89,13 +91,23 @@ pub(super) fn fail(port: &Port, error: LaunchError) -> i32 {
 
 fn prepare(plan: &Plan<'_>) -> Result<Program, LaunchError> {
     let Plan { launch, group, .. } = plan;
-    group.enter(&launch.cgroup, launch.privileged, &launch.devices)?;
+    // A guest is still the host's user 0 here, though with no right beyond that, and nobody inside.
+    let guest = launch.ids.is_some();
+    if guest {
+        group.join()?;
+        if !plan.port.await_release() {
+            return Err(LaunchError::refused("wait for the user namespace", "the shim is gone"));
+        }
+        sys::userns::become_root().step(|| "become the container's root")?;
+    } else {
+        group.enter(&launch.cgroup, launch.privileged, &launch.devices)?;
+    }
     for (namespace, kind) in &plan.enter {
         sys::process::enter(namespace.as_fd(), *kind).step(|| "join a namespace")?;
     }
     let shared_memory =
         plan.shared_memory_of.as_ref().map(|process| borrow_shared_memory(process.as_fd())).transpose()?;
-    if let Some(adjustment) = launch.process.oom_score_adj {
+    if let Some(adjustment) = launch.process.oom_score_adj.filter(|_| !guest) {
         fs_err::write("/proc/self/oom_score_adj", adjustment.to_string()).step(|| "set oom_score_adj")?;
     }
     if launch.namespaces.cgroup == Share::Private {
@@ -107,15 +119,20 @@ fn prepare(plan: &Plan<'_>) -> Result<Program, LaunchError> {
     }
     mount::make_all_private().step(|| "make mounts private")?;
     let files = mounts::files(&launch.mounts)?;
-    let devices = dev::elsewhere(&launch.devices)?;
+    let mut devices = if guest { Vec::new() } else { dev::elsewhere(&launch.devices)? };
     let root = plan
         .fds
         .get(launch.rootfs.0)
         .ok_or_else(|| LaunchError::refused("mount the root", "its descriptor is missing"))?
         .as_fd();
     mount::attach_at(root, Path::new("/")).step(|| "mount the root")?;
-    let own_dev = dev::build(&launch.devices)?;
+    let built = if plan.dev.is_none() { Some(dev::build(&launch.devices, None)?) } else { None };
+    let own_dev = built.as_ref().or(plan.dev.as_ref());
+    let own_dev = own_dev.ok_or_else(|| LaunchError::refused("make /dev", "it is missing"))?;
     let devpts = mounts::dev(root, own_dev.as_fd(), launch, shared_memory)?;
+    if guest {
+        devices = dev::waiting_elsewhere(own_dev.as_fd(), &launch.devices)?;
+    }
     let (proc, sys) = mounts::kernel(root, launch)?;
     if launch.namespaces.cgroup == Share::Private {
         mounts::control_groups(sys.as_fd(), &group.views(), launch.privileged)?;

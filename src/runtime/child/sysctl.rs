@@ -10,14 +10,18 @@ use crate::runtime::error::LaunchError;
 use crate::runtime::launch::{Launch, Net, Share};
 use crate::sys::path;
 
-/// What a new network namespace gets: ping without privileges, and ports below 1024 for everyone, as in Docker.
-const NETWORK: [(&str, &str); 2] =
-    [("net.ipv4.ping_group_range", "0 2147483647"), ("net.ipv4.ip_unprivileged_port_start", "0")];
+/// Which groups may ping: in a new network namespace all.
+const PING: &str = "net.ipv4.ping_group_range";
+/// The first port that everyone may listen on: 0 in a new network namespace, as in Docker.
+const PORTS: &str = "net.ipv4.ip_unprivileged_port_start";
 
 /// Writes the defaults and those asked for, below the descriptor of a fresh procfs.
 pub(super) fn write(proc: BorrowedFd<'_>, launch: &Launch) -> Result<(), LaunchError> {
     if matches!(launch.namespaces.net, Net::New | Net::None) {
-        for (name, value) in NETWORK.iter().filter(|(name, _)| !launch.sysctls.contains_key(*name)) {
+        // Only groups that there are can be named.
+        let last = launch.ids.map_or(2_147_483_647, |ids| ids.count - 1);
+        let network = [(PING, format!("0 {last}")), (PORTS, "0".to_owned())];
+        for (name, value) in network.iter().filter(|(name, _)| !launch.sysctls.contains_key(*name)) {
             set(proc, name, value)?;
         }
     }

@@ -8,6 +8,7 @@ use super::State;
 use super::container::{Asker, Container, Watched};
 use super::drain::Drain;
 use super::keeper::Keeper;
+use super::guest;
 use super::log::{Log, Stream};
 use super::server::{Shim, Source};
 use crate::runtime::caps;
@@ -16,6 +17,7 @@ use crate::runtime::error::LaunchError;
 use crate::runtime::launch::{Launch, Net, Share, Slot, Stdio};
 use crate::runtime::wire::Reply;
 use crate::sys::process::{self, Cloned};
+use crate::sys::userns;
 
 /// The shim's side of a container's input and output.
 struct Streams {
@@ -88,16 +90,37 @@ impl Shim {
             Share::Join(other) => Some(self.process_of(other)?),
             _ => None,
         };
+        let (user, dev) = match launch.ids {
+            None => (None, None),
+            Some(ids) => {
+                standard.give_to(ids)?;
+                group.make_v1(&launch.cgroup, launch.privileged, &launch.devices)?;
+                (self.user_namespace(launch, kept.as_ref())?, Some(child::make_dev(&launch.devices, Some(ids))?))
+            }
+        };
         let (unified, losses) = group.make_unified(&launch.cgroup, launch.privileged, &launch.devices)?;
         let (ours, theirs) = Port::pair().map_err(|e| LaunchError::new("make a socket", e))?;
-        let plan = Plan { launch, fds, port: theirs, standard, group: &group, filter, enter, shared_memory_of };
+        let (enter, before) = if user.is_some() { (Vec::new(), enter) } else { (enter, Vec::new()) };
+        let plan = Plan { launch, fds, port: theirs, standard, group: &group, filter, enter, shared_memory_of, dev };
         let foreign_pids = match &launch.namespaces.pid {
             Share::Join(other) => Some(self.process_of(other)?),
             _ => None,
         };
         let flags = new_namespaces(launch);
-        let cloned = self.clone_into(foreign_pids.as_ref(), flags, unified.as_ref(), || child::run(&plan));
+        let cloned = match (&user, launch.ids) {
+            (Some(user), _) => {
+                guest::clone_inside(user, &before, foreign_pids.as_ref(), flags, unified.as_ref(), || child::run(&plan))
+            }
+            (None, Some(_)) => {
+                process::clone(flags | libc::CLONE_NEWUSER, unified.as_ref().map(AsFd::as_fd), || child::run(&plan))
+            }
+            (None, None) => self.clone_into(foreign_pids.as_ref(), flags, unified.as_ref(), || child::run(&plan)),
+        };
         let Cloned { pid, pidfd } = cloned.map_err(|e| LaunchError::new("clone", e))?;
+        if let Some(ids) = launch.ids {
+            guest::admit(pid, user.is_none().then_some(ids), &launch.process)?;
+            ours.release().map_err(|e| LaunchError::new("let the container into its user namespace", e))?;
+        }
         let netns = match &launch.namespaces.net {
             Net::New | Net::None => Some(namespace(pid, "net")?),
             Net::Kept => kept,
@@ -210,6 +233,24 @@ impl Shim {
             }
         }
         Ok(enter)
+    }
+
+    /// The user namespace of those whose namespaces the container joins; none if it gets its own.
+    fn user_namespace(&self, launch: &Launch, kept: Option<&OwnedFd>) -> Result<Option<OwnedFd>, LaunchError> {
+        let step = |e: io::Error| LaunchError::new("find the user namespace", e);
+        let host =
+            || LaunchError::refused("join a container", "it is in the host's user namespace, and this one is not");
+        if let Some(kept) = kept {
+            return userns::owner(kept.as_fd()).map_err(step)?.ok_or_else(host).map(Some);
+        }
+        let namespaces = &launch.namespaces;
+        let net = if let Net::Join(other) = &namespaces.net { Some(other) } else { None };
+        let joined = [&namespaces.pid, &namespaces.ipc, &namespaces.uts].map(|share| match share {
+            Share::Join(other) => Some(other),
+            _ => None,
+        });
+        let Some(other) = net.or_else(|| joined.into_iter().flatten().next()) else { return Ok(None) };
+        userns::of_process(self.living(other)?.pid).map_err(step)?.ok_or_else(host).map(Some)
     }
 
     fn namespace_of(&self, id: &str, name: &str) -> Result<OwnedFd, LaunchError> {

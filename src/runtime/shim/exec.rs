@@ -10,6 +10,7 @@ use crate::runtime::child::{self, Joined, Port, Standard};
 use crate::runtime::error::LaunchError;
 use crate::runtime::launch::Process;
 use crate::runtime::wire::{Reply, Report};
+use crate::sys::userns;
 
 impl Shim {
     /// Clones a process into a container; the answer follows when its socket closes.
@@ -33,8 +34,16 @@ impl Shim {
         let (ours, theirs) = Port::pair().map_err(|e| LaunchError::new("make a socket", e))?;
         let mut fds = fds.into_iter();
         let standard = Standard { fds: [fds.next(), fds.next(), fds.next()], owned: false };
-        let joined =
-            Joined { process, port: theirs, standard, filter, group: &container.group, container: &container.pidfd };
+        let guest = userns::of_process(container.pid).map_err(|e| LaunchError::new("enter the container", e))?;
+        let joined = Joined {
+            process,
+            port: theirs,
+            standard,
+            filter,
+            group: &container.group,
+            container: &container.pidfd,
+            guest: guest.is_some(),
+        };
         let unified =
             container.group.unified_of(container.pid).map_err(|e| LaunchError::new("open the control group", e))?;
         let cloned = self.clone_into(Some(&container.pidfd), 0, unified.as_ref(), || child::run_exec(&joined));

@@ -11,6 +11,7 @@ mod drain;
 mod exec;
 mod exits;
 mod keeper;
+mod guest;
 mod log;
 mod ping;
 mod pipes;
