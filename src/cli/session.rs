@@ -77,6 +77,16 @@ pub(crate) async fn root_of(context: &Context, container: &Container, alone: boo
     }
 }
 
+/// Refuses what would see a running container's owners by their numbers outside of its user namespace.
+pub(crate) fn need_own_ids(container: &Container) -> Result<(), Error> {
+    if container.record.user_namespace.ids.is_none() || !is_up(container) {
+        return Ok(());
+    }
+    let what =
+        format!("`{}` runs in a user namespace, and the owners of its files can't be told", container.record.name);
+    Err(Error::new(what).hint(format!("stop it first: stack stop {}", container.record.service)))
+}
+
 /// The next reply, which must come.
 pub(crate) async fn reply(client: &Client) -> Result<(Reply, Vec<OwnedFd>), Error> {
     client.next().await.map_err(lost)?.ok_or_else(|| lost(io::ErrorKind::UnexpectedEof.into()))

@@ -178,6 +178,9 @@ impl Supervisor {
         let name = container.record.name.clone();
         let failed = move |e: &dyn std::fmt::Display| Failure::new(format!("container {name}: opening its files: {e}"));
         if matches!(container.state.status, Status::Running | Status::Paused) {
+            if container.record.user_namespace.ids.is_some() {
+                return Err(failed(&"it runs in a user namespace").hint("stop it first, or use `userns_mode: host`"));
+            }
             let root = if alone { Root::of_running_alone(&container) } else { Root::of_running(&container) };
             return Ok(vec![root.map_err(|e| failed(&e))?.fd]);
         }

@@ -32,10 +32,13 @@ pub(super) fn overlay(guest: Guest<'_>, lowers: &[PathBuf], writable: Option<&Wr
 fn by_descriptors(guest: Guest<'_>, lowers: &[PathBuf], writable: Option<&Writable<'_>>) -> Result<OwnedFd, Error> {
     let mapping = |path: &Path| format!("showing {} to a user namespace", path.display());
     let context = new_context(lowers.len())?;
+    // A detached mount goes with its descriptor; until the overlay is mounted it is needed.
+    let mut held = Vec::with_capacity(lowers.len() + 1);
     for path in lowers {
         let layer = mapped(guest, path).doing(|| mapping(path))?;
         let set = fsconfig_set_fd(&context, "lowerdir+", layer.as_fd());
         set.map_err(|errno| failed(&context, "choosing layers", errno))?;
+        held.push(layer);
     }
     if let Some(writable) = writable {
         let (home, names) = home(writable);
@@ -45,6 +48,7 @@ fn by_descriptors(guest: Guest<'_>, lowers: &[PathBuf], writable: Option<&Writab
             let folder = rustix::fs::openat(&tree, name, flags, Mode::empty()).doing(|| mapping(home))?;
             fsconfig_set_fd(&context, key, folder.as_fd()).map_err(|errno| failed(&context, key, errno))?;
         }
+        held.push(tree);
     }
     mount_context(&context, writable)
 }

@@ -1,6 +1,7 @@
 //! What the store gives: images, their layers and their root file systems.
 
-use std::{os::fd::OwnedFd, path::Path};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use jiff::Timestamp;
 

@@ -49,5 +49,6 @@ mod registry;
 mod soak;
 mod terminal;
 mod up;
+mod userns;
 mod volumes;
 mod watch;

@@ -8,6 +8,7 @@
 )]
 
 mod confine;
+mod guest;
 mod life;
 mod limits;
 mod rig;

@@ -141,6 +141,27 @@ impl Rig {
         self.client.start(&launch.id).await.unwrap();
     }
 
+    /// As [`Self::start`], of another root.
+    pub async fn start_tree(&self, launch: &Launch, root: OwnedFd) {
+        self.client.create(launch, vec![root]).await.unwrap();
+        self.client.start(&launch.id).await.unwrap();
+    }
+
+    /// Runs a script in a container, which must succeed.
+    pub async fn exec_ok(&mut self, id: &str, script: &str) {
+        let process = self.process(&["sh", "-c", script]);
+        let exec = self.client.exec(id, &process, Vec::new()).await.unwrap();
+        loop {
+            let event = tokio::time::timeout(Duration::from_mins(1), self.client.next_event()).await;
+            if let Event::ExecExited { exec_id, status } = event.expect("no event in time").expect("the shim is gone")
+                && exec_id == exec.exec_id
+            {
+                assert_eq!(status.code, 0, "{script}");
+                return;
+            }
+        }
+    }
+
     /// Waits for the container's end.
     pub async fn wait(&self, wanted: &str) -> ExitStatus {
         loop {

@@ -12,7 +12,7 @@ use crate::cli::error::{Error, Outcome};
 use crate::cli::invoker::Invoker;
 use crate::cli::progress::{Progress, Stage};
 use crate::cli::project::{Context, Target};
-use crate::cli::session::root_of;
+use crate::cli::session::{need_own_ids, root_of};
 use crate::engine::rootfs::{Place, Root};
 use crate::engine::state::Container;
 use crate::images::{self, Owner, Spot};
@@ -101,6 +101,9 @@ impl Cp {
         containers.truncate(if out { 1 } else { usize::MAX });
         let mut progress = Progress::new(context.ui, "cp");
         for container in containers {
+            if !out || self.archive || destination.1 == "-" {
+                need_own_ids(container)?;
+            }
             let root = root_of(context, container, false).await?;
             let id = format!("Container {}", container.record.name);
             let what = format!("{} to {}", self.source, self.destination);

@@ -13,7 +13,7 @@ use crate::cli::invoker::OutputFile;
 use crate::cli::progress::{Progress, Stage};
 use crate::cli::project::Context;
 use crate::cli::select;
-use crate::cli::session::{open, reply, root_of};
+use crate::cli::session::{need_own_ids, open, reply, root_of};
 use crate::engine::control::{Reply, Request};
 use crate::engine::state::{Container, Record};
 use crate::images::{self, Change, Changed, History, Image, ImageConfig, Reference, Store};
@@ -76,6 +76,7 @@ impl Export {
         if self.output.is_none() && io::stdout().is_terminal() {
             return Err(Error::new("an archive cannot go to a terminal").hint("name a file with `-o`"));
         }
+        need_own_ids(&container)?;
         let root = root_of(context, &container, true).await?;
         let Some(path) = &self.output else {
             images::pack(root.as_fd(), None, io::stdout().lock())?;
