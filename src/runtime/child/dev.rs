@@ -71,7 +71,8 @@ fn give(folder: BorrowedFd<'_>, ids: Ids) -> std::io::Result<()> {
         chownat(folder, name, Some(user), Some(group), flags)
     };
     own(b"", &rustix::fs::fstat(folder)?)?;
-    for (name, kind) in tree::list(folder)? {
+    // The descriptor of a mount can't be read itself.
+    for (name, kind) in tree::list(tree::open(folder, b".")?.as_fd())? {
         if kind == FileType::Directory {
             give(tree::open(folder, &name)?.as_fd(), ids)?;
         } else {
