@@ -39,7 +39,7 @@ fn owner(sandbox: &Sandbox, path: &str) -> (u32, u32) {
 fn up(sandbox: &Sandbox) {
     sandbox.stack_env(&[("TOKEN", "hush")], "up -d").ok();
     for _ in 0..200 {
-        if sandbox.stack("logs db").ok().contains("ready") {
+        if sandbox.stack("logs db").ok().out.contains("ready") {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(20));

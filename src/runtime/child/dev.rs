@@ -82,7 +82,7 @@ fn give(folder: BorrowedFd<'_>, ids: Ids) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The devices that wait in an attached `/dev` as mounts with their paths; their names there go.
+/// The devices that wait in an attached `/dev` as mounts with their paths.
 pub(super) fn waiting_elsewhere<'a>(
     dev: BorrowedFd<'_>,
     devices: &'a [Device],
@@ -92,9 +92,16 @@ pub(super) fn waiting_elsewhere<'a>(
     for (index, device) in devices.iter().enumerate().filter(|(_, device)| !device.path.starts_with("/dev/")) {
         let name = waiting(index);
         mounts.push((mount::clone_tree_at(dev, name.as_ref(), false).step(step)?, device));
-        unlinkat(dev, &name, AtFlags::empty()).step(step)?;
     }
     Ok(mounts)
+}
+
+/// Takes the names away under which devices waited. What is gone can't be mounted, but what is mounted stays.
+pub(super) fn forget_waiting(dev: BorrowedFd<'_>, devices: &[Device]) -> Result<(), LaunchError> {
+    for (index, _) in devices.iter().enumerate().filter(|(_, device)| !device.path.starts_with("/dev/")) {
+        unlinkat(dev, waiting(index), AtFlags::empty()).step(|| "mount devices")?;
+    }
+    Ok(())
 }
 
 /// Makes a device node below `folder`, with the folders that its name needs. `/dev` holds no foreign links yet.

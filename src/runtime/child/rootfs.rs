@@ -141,6 +141,9 @@ fn prepare(plan: &Plan<'_>) -> Result<Program, LaunchError> {
     for (tree, device) in devices {
         mounts::place(root, tree.as_fd(), &device.path)?;
     }
+    if guest {
+        dev::forget_waiting(own_dev.as_fd(), &launch.devices)?;
+    }
     name_host(launch)?;
     sysctl::write(proc.as_fd(), launch)?;
     if !launch.privileged {
