@@ -12,7 +12,7 @@ use crate::{build, images};
 /// Why a verb failed. Made from any layer's error by `?`.
 #[derive(Debug)]
 pub(crate) struct Error {
-    source: Box<dyn StdError>,
+    source: Box<dyn StdError + Send + Sync>,
     context: Option<String>,
     hint: Option<String>,
     place: Option<Box<Place>>,
@@ -162,7 +162,7 @@ impl Error {
     }
 }
 
-impl<E: StdError + 'static> From<E> for Error {
+impl<E: StdError + Send + Sync + 'static> From<E> for Error {
     fn from(error: E) -> Self {
         Self { source: Box::new(error), context: None, hint: None, place: None }
     }

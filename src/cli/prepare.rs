@@ -202,14 +202,11 @@ pub(crate) fn up(loaded: &Loaded, services: &[String], no_deps: bool) -> Result<
     let source = &loaded.source;
     let mut project = loaded.project.clone();
     modes::settle(&mut project);
-    match std::env::var("STACK_PUBLISH").unwrap_or_default().as_str() {
-        "" | "all" => {}
-        "loopback" => modes::publish_on_loopback(&mut project),
-        other => {
-            let error =
-                Error::new(format!("STACK_PUBLISH is `{other}`, which says nothing about where to publish ports"));
-            return Err(error.hint("set it to `all` or `loopback`"));
-        }
+    if choice("STACK_PUBLISH", "where to publish ports", ["all", "loopback"])? == Some("loopback") {
+        modes::publish_on_loopback(&mut project);
+    }
+    if let Some(mode) = choice("STACK_USERNS", "user namespaces", ["private", "host"])? {
+        modes::user_namespaces(&mut project, mode);
     }
     Ok(control::Up {
         project,
@@ -225,6 +222,19 @@ pub(crate) fn up(loaded: &Loaded, services: &[String], no_deps: bool) -> Result<
         no_deps,
         ..control::Up::default()
     })
+}
+
+/// What a variable of the environment chooses for this machine; none if it is not set.
+fn choice(name: &str, about: &str, known: [&'static str; 2]) -> Result<Option<&'static str>, Error> {
+    let chosen = std::env::var(name).unwrap_or_default();
+    match known.into_iter().find(|word| *word == chosen) {
+        None if chosen.is_empty() => Ok(None),
+        None => {
+            let error = Error::new(format!("{name} is `{chosen}`, which says nothing about {about}"));
+            Err(error.hint(format!("set it to `{}` or `{}`", known[0], known[1])))
+        }
+        found => Ok(found),
+    }
 }
 
 /// Under sudo, makes the missing sources of bind mounts as the caller's own; else the engine makes them.

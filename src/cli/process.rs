@@ -85,7 +85,7 @@ impl Front {
                             return Err(failure.into());
                         }
                         Reply::Done => break 0,
-                        Reply::Accepted | Reply::Plan(_) => {}
+                        Reply::Accepted | Reply::Root { .. } | Reply::Plan(_) => {}
                     }
                 }
                 number = interrupts.next() => on_signal(&id, number),

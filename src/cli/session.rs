@@ -73,18 +73,8 @@ pub(crate) async fn root_of(context: &Context, container: &Container, alone: boo
     let client = open(context, &record.project, &request, &[]).await?;
     match reply(&client).await? {
         (Reply::Failed(failure), _) => Err(failure.into()),
-        (_, fds) => Root::received(fds).ok_or_else(|| lost(io::ErrorKind::InvalidData.into())),
+        (reply, fds) => Root::received(&reply, fds).ok_or_else(|| lost(io::ErrorKind::InvalidData.into())),
     }
-}
-
-/// Refuses what would see a running container's owners by their numbers outside of its user namespace.
-pub(crate) fn need_own_ids(container: &Container) -> Result<(), Error> {
-    if container.record.user_namespace.ids.is_none() || !is_up(container) {
-        return Ok(());
-    }
-    let what =
-        format!("`{}` runs in a user namespace, and the owners of its files can't be told", container.record.name);
-    Err(Error::new(what).hint(format!("stop it first: stack stop {}", container.record.service)))
 }
 
 /// The next reply, which must come.
@@ -101,7 +91,7 @@ pub(crate) async fn follow(client: &Client, progress: &mut Progress) -> Result<i
                 Reply::Exited { code } => return Ok(code),
                 Reply::Done => return Ok(0),
                 Reply::Failed(failure) => return Err(failure.into()),
-                Reply::Accepted | Reply::Started { .. } | Reply::Plan(_) => {}
+                Reply::Accepted | Reply::Started { .. } | Reply::Root { .. } | Reply::Plan(_) => {}
             },
             () = frame(progress.is_live()) => progress.tick()?,
         }

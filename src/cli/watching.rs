@@ -177,7 +177,7 @@ impl Doer<'_> {
             let root = self.root(&container).await?;
             let mut here = 0;
             for change in changes {
-                let brought = bring(root.as_fd(), change).map_err(|e| {
+                let brought = root.writing(|| bring(root.as_fd(), root.ids(), change)).flatten().map_err(|e| {
                     let place = change.target.join(&change.below);
                     let what = format!("cannot bring {} to {}", self.short(&change.from), place.display());
                     Error::from(e).context(format!("container {}: {what}", container.record.name))
@@ -195,7 +195,7 @@ impl Doer<'_> {
         let client = open(self.context, &self.loaded.project.name, &request, &[]).await?;
         match reply(&client).await? {
             (Reply::Failed(failure), _) => Err(failure.into()),
-            (_, fds) => Root::received(fds).ok_or_else(|| Error::new("the supervisor gave no root")),
+            (reply, fds) => Root::received(&reply, fds).ok_or_else(|| Error::new("the supervisor gave no root")),
         }
     }
 

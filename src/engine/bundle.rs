@@ -85,8 +85,7 @@ pub(crate) fn prepare(
         Some(_) => user_of(&bundle, record).map_err(|e| failed(&e))?,
     };
     for mount in &record.mounts {
-        let mapping =
-            record.user_namespace.ids.map(|ids| Mapping { guests, ids, owner: bind_owner(mount, record), user });
+        let mapping = record.user_namespace.ids.map(|ids| Mapping { guests, ids, user, record });
         let opened = open_mount(paths, store, mounted, mapping, &mut bundle, mount).map_err(|failure| Failure {
             message: format!("container {}: {}", record.name, failure.message),
             ..failure
@@ -207,8 +206,8 @@ pub(crate) fn stdio(paths: &Paths, record: &Record) -> Stdio {
 struct Mapping<'a> {
     guests: &'a Guests,
     ids: Ids,
-    owner: Option<Pair>,
     user: Pair,
+    record: &'a Record,
 }
 
 impl Mapping<'_> {
@@ -216,7 +215,7 @@ impl Mapping<'_> {
         match mount.kind.as_str() {
             // Its layers are.
             "image" => Ok(()),
-            "bind" => self.guests.map_bind(self.ids, tree.as_fd(), self.owner, self.user),
+            "bind" => self.guests.map_bind(self.ids, tree.as_fd(), bind_owner(mount, self.record), self.user),
             _ => self.guests.map_volume(self.ids, tree.as_fd()),
         }
     }

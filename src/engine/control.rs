@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::update::Limits;
 use crate::planner::Line;
 use crate::spec::model::{Attachment, Project};
+use crate::sys::userns::Ids;
 
 /// What a command asks for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -90,7 +91,7 @@ pub enum Request {
         /// Container id.
         container: String,
     },
-    /// A container's files: [`Reply::Started`] carries its root and what keeps it mounted, for
+    /// A container's files: [`Reply::Root`] carries its root and what keeps it mounted, for
     /// [`super::rootfs::Root::received`].
     Root {
         /// Container id.
@@ -268,6 +269,11 @@ pub enum Reply {
     Started {
         /// Container or process.
         id: String,
+    },
+    /// A container's files.
+    Root {
+        /// The user namespace that they are seen outside of.
+        ids: Option<Ids>,
     },
     /// The awaited process ended.
     Exited {

@@ -33,6 +33,13 @@ pub fn settle(project: &mut Project) {
     }
 }
 
+/// Gives the services that say nothing of user namespaces this mode.
+pub fn user_namespaces(project: &mut Project, mode: &str) {
+    for service in project.services.values_mut() {
+        service.userns_mode.get_or_insert_with(|| mode.to_owned());
+    }
+}
+
 /// Ports without a host address of their own are published for the host alone.
 pub fn publish_on_loopback(project: &mut Project) {
     for service in project.services.values_mut() {

@@ -24,6 +24,7 @@ use super::supervisor::{Supervisor, blocking};
 use crate::images::{Rootfs, Store, Writable};
 use crate::sys::frame::AsyncFrames;
 use crate::sys::path::{self, Missing};
+use crate::sys::userns::{self, Ids};
 use crate::sys::{mntns, mount, process};
 
 /// Links followed before a path counts as a loop, as in the kernel.
@@ -33,6 +34,8 @@ const MAX_LINKS: usize = 40;
 #[derive(Debug)]
 pub struct Root {
     fd: OwnedFd,
+    /// The user namespace that it is seen outside of.
+    ids: Option<Ids>,
     /// Keeps what is mounted below.
     _namespace: Option<OwnedFd>,
 }
@@ -58,7 +61,7 @@ impl Place {
 impl Root {
     /// This machine's own.
     pub fn of_host() -> io::Result<Self> {
-        open(CWD, "/").map(|fd| Self { fd, _namespace: None })
+        open(CWD, "/").map(|fd| Self { fd, ids: None, _namespace: None })
     }
 
     /// A running container's, as its process 1 sees it.
@@ -67,20 +70,35 @@ impl Root {
         let fd = open(CWD, format!("/proc/{}/root", container.state.pid))?;
         // The number may have passed to another process in between.
         running(container)?;
-        Ok(Self { fd, _namespace: None })
+        Ok(Self { fd, ids: container.record.user_namespace.ids, _namespace: None })
     }
 
     /// A running container's root without what is mounted below it: only what its image and its processes wrote there.
     pub fn of_running_alone(container: &Container) -> io::Result<Self> {
         let process = running(container)?;
         let tree = mntns::with_mounts_of(process.as_fd(), || mount::clone_tree(Path::new("/"), false))?;
-        Ok(Self { fd: tree, _namespace: None })
+        Ok(Self { fd: tree, ids: container.record.user_namespace.ids, _namespace: None })
     }
 
     /// From the descriptors with which a supervisor answered.
-    pub fn received(fds: Vec<OwnedFd>) -> Option<Self> {
+    pub fn received(reply: &Reply, fds: Vec<OwnedFd>) -> Option<Self> {
+        let Reply::Root { ids } = reply else { return None };
         let mut fds = fds.into_iter();
-        Some(Self { fd: fds.next()?, _namespace: fds.next() })
+        Some(Self { fd: fds.next()?, ids: *ids, _namespace: fds.next() })
+    }
+
+    /// The user namespace that its files are seen outside of: their owners are what its own are outside.
+    pub fn ids(&self) -> Option<Ids> {
+        self.ids
+    }
+
+    /// Runs `f` as somebody who can make files here: in what a user namespace sees, nobody else has a number to be
+    /// stored.
+    pub fn writing<T: Send>(&self, f: impl FnOnce() -> T + Send) -> io::Result<T> {
+        match self.ids {
+            None => Ok(f()),
+            Some(ids) => userns::acting_as(ids.base, ids.base, || Ok(f())),
+        }
     }
 
     /// Finds a place. Links on the way are followed inside the root, one at its end only if `follow`. The folder that it
@@ -145,7 +163,7 @@ impl Supervisor {
         alone: bool,
     ) -> io::Result<()> {
         match self.open_root(container, alone).await {
-            Ok(fds) => reply_with(frames, &Reply::Started { id: container.to_owned() }, &fds).await,
+            Ok((ids, fds)) => reply_with(frames, &Reply::Root { ids }, &fds).await,
             Err(failure) => reply_to(frames, &Reply::Failed(failure)).await,
         }
     }
@@ -171,18 +189,16 @@ impl Supervisor {
         told
     }
 
-    async fn open_root(self: &Rc<Self>, id: &str, alone: bool) -> Result<Vec<OwnedFd>, Failure> {
+    async fn open_root(self: &Rc<Self>, id: &str, alone: bool) -> Result<(Option<Ids>, Vec<OwnedFd>), Failure> {
         let lock = self.container_lock(id);
         let _held = lock.lock().await;
         let container = self.container(id)?;
         let name = container.record.name.clone();
         let failed = move |e: &dyn std::fmt::Display| Failure::new(format!("container {name}: opening its files: {e}"));
         if matches!(container.state.status, Status::Running | Status::Paused) {
-            if container.record.user_namespace.ids.is_some() {
-                return Err(failed(&"it runs in a user namespace").hint("stop it first, or use `userns_mode: host`"));
-            }
             let root = if alone { Root::of_running_alone(&container) } else { Root::of_running(&container) };
-            return Ok(vec![root.map_err(|e| failed(&e))?.fd]);
+            let root = root.map_err(|e| failed(&e))?;
+            return Ok((root.ids, vec![root.fd]));
         }
         let mounted = if alone { BTreeMap::new() } else { self.mounted_volumes(&container.record).await? };
         // That of one with a user namespace shows ids as they are outside.
@@ -213,7 +229,7 @@ impl Supervisor {
         if rootfs.binds.is_empty() && !guest {
             self.roots.borrow_mut().insert(id.to_owned(), rootfs.mount);
         }
-        Ok(fds)
+        Ok((None, fds))
     }
 }
 
@@ -268,7 +284,7 @@ mod tests {
         {
             symlink(target, folder.path().join(link)).unwrap();
         }
-        let root = Root { fd: open(CWD, folder.path()).unwrap(), _namespace: None };
+        let root = Root { fd: open(CWD, folder.path()).unwrap(), ids: None, _namespace: None };
         let size = |path: &str| root.find(Path::new(path), true).unwrap().stat.unwrap().st_size;
         assert_eq!((size("out"), size("/up/passwd"), size("../../etc/passwd")), (6, 6, 6));
         assert!(root.find(Path::new("out"), false).unwrap().stat.unwrap().st_size == 11);

@@ -12,6 +12,7 @@ use super::pack::{self, Source};
 use super::snapshot::{self, chain};
 use super::unpack::{self, Form, Nothing};
 use super::{Digest, History, Image, ImageConfig, Layer, Reference, Store, pipeline, tar};
+use crate::sys::userns::Ids;
 
 /// What [`Store::add_layer_from_tar`] adds.
 pub type LayerId = Layer;
@@ -47,7 +48,7 @@ impl Store {
         let _lease = self.lease()?;
         let root = snapshot::open(upper)?;
         let mut blob = self.inner.blobs.create()?;
-        if pack::pack(root.as_fd(), Source::Upper, None, &mut blob)? == 0 {
+        if pack::pack(root.as_fd(), Source::Upper, None, None, &mut blob)? == 0 {
             return Ok(None);
         }
         let (digest, size) = blob.store()?;
@@ -81,7 +82,7 @@ impl Store {
             changes::apply(line, &mut config.config)?;
         }
         let mut blob = self.inner.blobs.create()?;
-        let count = pack::pack(snapshot::open(upper)?.as_fd(), Source::Upper, None, &mut blob)?;
+        let count = pack::pack(snapshot::open(upper)?.as_fd(), Source::Upper, None, None, &mut blob)?;
         let mut layers = image.layers.clone();
         if count > 0 {
             let (digest, size) = blob.store()?;
@@ -96,13 +97,19 @@ impl Store {
 
     /// Writes the layer's archive of a directory as it is.
     pub fn archive_directory(&self, directory: &Path, into: impl std::io::Write) -> Result<(), Error> {
-        pack(snapshot::open(directory)?.as_fd(), None, into)
+        pack(snapshot::open(directory)?.as_fd(), None, None, into)
     }
 }
 
-/// Writes an archive of all that is in a directory, or of `only` that member of it.
-pub fn pack(directory: BorrowedFd<'_>, only: Option<&[u8]>, into: impl std::io::Write) -> Result<(), Error> {
-    pack::pack(directory, Source::Plain, only, into).map(|_| ())
+/// Writes an archive of all that is in a directory, or of `only` that member of it. `ids` are those of a user namespace that it is
+/// seen outside of.
+pub fn pack(
+    directory: BorrowedFd<'_>,
+    only: Option<&[u8]>,
+    ids: Option<Ids>,
+    into: impl std::io::Write,
+) -> Result<(), Error> {
+    pack::pack(directory, Source::Plain, only, ids, into).map(|_| ())
 }
 
 /// Unpacks an archive (plain, gzip or zstd) onto a directory: whiteouts remove what was there before, device nodes are left
@@ -111,16 +118,18 @@ pub fn unpack_archive(tar: impl Read + Send, into: &Path) -> Result<(), Error> {
     let root = snapshot::open(into)?;
     let listing = || format!("listing {}", into.display());
     let was_empty = super::tree::list(root.as_fd()).doing(listing)?.is_empty();
-    let unpacked = unpack_archive_into(tar, root.as_fd());
+    let unpacked = unpack_archive_into(tar, root.as_fd(), None);
     if unpacked.is_err() && was_empty {
         let _ = super::tree::empty(root.as_fd());
     }
     unpacked
 }
 
-/// [`unpack_archive`] onto an open directory. If it fails, what was unpacked by then stays.
-pub fn unpack_archive_into(tar: impl Read + Send, into: BorrowedFd<'_>) -> Result<(), Error> {
-    pipeline::read(tar, None, |_| Ok(()), |archive| unpack::unpack(archive, into, Form::Plain, &Nothing)).map(|_| ())
+/// [`unpack_archive`] onto an open directory, which may be seen from outside of a user namespace with `ids`. If it fails,
+/// what was unpacked by then stays.
+pub fn unpack_archive_into(tar: impl Read + Send, into: BorrowedFd<'_>, ids: Option<Ids>) -> Result<(), Error> {
+    let make = |archive: &mut dyn BufRead| unpack::unpack(archive, into, Form::Plain, ids, &Nothing);
+    pipeline::read(tar, None, |_| Ok(()), make).map(|_| ())
 }
 
 /// Reads an archive to its end: what is wrong with its form is found before it is stored.

@@ -11,6 +11,7 @@ use super::cursor::{Blocked, Cursor, Missing};
 use super::error::{Doing as _, Error, printable};
 use super::unpack::is_kept;
 use super::{pack, tree};
+use crate::sys::userns::Ids;
 
 /// Something in a folder by its name; `.` is the folder itself. Nothing is reached through a link.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +27,10 @@ pub struct Spot<'a> {
 pub enum Owner {
     /// Whom the originals belong to.
     Same,
+    /// The same in this user namespace, which the target is seen outside of; its root instead of who isn't there.
+    Into(Ids),
+    /// The same in this user namespace, which the originals are seen outside of.
+    OutOf(Ids),
     /// This user and group. Rights that come with an owner (set-id bits, capabilities) are not copied.
     Id(u32, u32),
 }
@@ -226,7 +231,7 @@ pub(super) fn attributes(from: &OwnedFd, to: &OwnedFd, owner: Owner) -> io::Resu
     rustix::fs::fchown(to, Some(uid), Some(gid))?;
     rustix::fs::fchmod(to, mode(&stat, owner))?;
     for (name, value) in pack::xattrs(from.as_fd())? {
-        let right = name == b"security.capability" && owner != Owner::Same;
+        let right = name == b"security.capability" && is_other(owner);
         if is_kept(&name) && !right {
             match rustix::fs::fsetxattr(to, name.as_slice(), &value, XattrFlags::empty()) {
                 // The file system there has no such thing.
@@ -248,12 +253,21 @@ fn enter<'a>(cursor: &'a mut Cursor<'_>, path: &[&[u8]]) -> io::Result<BorrowedF
 fn ids(stat: &Stat, owner: Owner) -> (Uid, Gid) {
     match owner {
         Owner::Same => (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid)),
+        Owner::Into(ids) => {
+            let outside = |id| ids.outside(id).unwrap_or(ids.base);
+            (Uid::from_raw(outside(stat.st_uid)), Gid::from_raw(outside(stat.st_gid)))
+        }
+        Owner::OutOf(ids) => (Uid::from_raw(ids.inside(stat.st_uid)), Gid::from_raw(ids.inside(stat.st_gid))),
         Owner::Id(uid, gid) => (Uid::from_raw(uid), Gid::from_raw(gid)),
     }
 }
 
+fn is_other(owner: Owner) -> bool {
+    matches!(owner, Owner::Id(..))
+}
+
 fn mode(stat: &Stat, owner: Owner) -> Mode {
-    Mode::from_raw_mode(if owner == Owner::Same { stat.st_mode } else { stat.st_mode & 0o1777 })
+    Mode::from_raw_mode(if is_other(owner) { stat.st_mode & 0o1777 } else { stat.st_mode })
 }
 
 fn times(stat: &Stat) -> Timestamps {

@@ -13,6 +13,7 @@ use super::error::{Error, printable};
 use super::tar::{Entry, Kind, Time, Writer, Xattrs};
 use super::tree;
 use super::unpack::is_kept;
+use crate::sys::userns::Ids;
 
 /// What the directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +27,17 @@ pub(super) enum Source {
 /// Marks by which overlay would keep a part of a file or directory elsewhere. Our mounts never make them.
 const ELSEWHERE: [&[u8]; 2] = [b"trusted.overlay.redirect", b"trusted.overlay.metacopy"];
 
-/// Writes all that is below `root` as an archive, or `only` that member with all below it. The number of members.
-pub(super) fn pack(root: BorrowedFd<'_>, source: Source, only: Option<&[u8]>, into: impl Write) -> Result<u64, Error> {
+/// Writes all that is below `root` as an archive, or `only` that member with all below it. What is
+/// seen from outside of a user namespace has its ids there. The number of members.
+pub(super) fn pack(
+    root: BorrowedFd<'_>,
+    source: Source,
+    only: Option<&[u8]>,
+    ids: Option<Ids>,
+    into: impl Write,
+) -> Result<u64, Error> {
     let mut packer =
-        Packer { source, here: Cursor::new(root), out: Writer::new(into), links: HashMap::new(), count: 0 };
+        Packer { source, ids, here: Cursor::new(root), out: Writer::new(into), links: HashMap::new(), count: 0 };
     let fail = |path: &[Vec<u8>], e: io::Error| Error::Io {
         what: format!("archiving `/{}`", printable(&path.join(&b'/'))),
         source: e,
@@ -59,6 +67,7 @@ pub(super) fn pack(root: BorrowedFd<'_>, source: Source, only: Option<&[u8]>, in
 #[derive(Debug)]
 struct Packer<'a, W> {
     source: Source,
+    ids: Option<Ids>,
     here: Cursor<'a>,
     out: Writer<W>,
     /// First names of files that have several, by device and inode.
@@ -78,6 +87,9 @@ impl<W: Write> Packer<'_, W> {
         let stat = rustix::fs::statat(parent, *name, AtFlags::SYMLINK_NOFOLLOW)?;
         let mut full = parts.join(&b'/');
         let mut entry = describe(&stat);
+        if let Some(ids) = self.ids {
+            (entry.uid, entry.gid) = (ids.inside(entry.uid), ids.inside(entry.gid));
+        }
         let kind = FileType::from_raw_mode(stat.st_mode);
         if self.source == Source::Upper && tree::is_whiteout(&stat) {
             entry = removed();

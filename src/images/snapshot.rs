@@ -128,7 +128,7 @@ pub(super) fn unpack_stream(
     aside: &OwnedFd,
     below: &dyn Below,
 ) -> Result<(), Error> {
-    let make = |archive: &mut dyn BufRead| unpack::unpack(archive, aside.as_fd(), Form::Overlay, below);
+    let make = |archive: &mut dyn BufRead| unpack::unpack(archive, aside.as_fd(), Form::Overlay, None, below);
     expect_archive(layer, &pipeline::read(blob, Some(layer.digest), keep, make)?)
 }
 

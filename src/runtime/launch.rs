@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::device::{Device, DeviceRule};
-use crate::sys::userns::Extent;
+pub use crate::sys::userns::Ids;
 
 /// Index into the descriptors that are sent along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,27 +58,6 @@ pub struct Launch {
     /// The ids that its own become outside, in a user namespace: its own, or that of the container whose network,
     /// process, IPC or host name namespace it joins, or that its kept network belongs to. None: the host's, as they are.
     pub ids: Option<Ids>,
-}
-
-/// The users and groups of a user namespace: 0 and those that follow are `base` and those that follow outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ids {
-    /// What 0 is outside.
-    pub base: u32,
-    /// How many there are.
-    pub count: u32,
-}
-
-impl Ids {
-    /// As the kernel takes it.
-    pub fn extent(self) -> Extent {
-        Extent { inside: 0, outside: self.base, count: self.count }
-    }
-
-    /// What an id is outside; none if it has no such id.
-    pub fn outside(self, id: u32) -> Option<u32> {
-        (id < self.count).then(|| self.base + id)
-    }
 }
 
 impl Launch {

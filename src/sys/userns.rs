@@ -6,6 +6,7 @@ use std::path::Path;
 
 use fs_err as fs;
 use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
 
 use super::process;
 
@@ -18,6 +19,32 @@ pub struct Extent {
     pub outside: u32,
     /// How many.
     pub count: u32,
+}
+
+/// The users and groups of a user namespace: 0 and those that follow are `base` and those that follow outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ids {
+    /// What 0 is outside.
+    pub base: u32,
+    /// How many there are.
+    pub count: u32,
+}
+
+impl Ids {
+    /// As the kernel takes it.
+    pub fn extent(self) -> Extent {
+        Extent { inside: 0, outside: self.base, count: self.count }
+    }
+
+    /// What an id is outside; none if it has no such id.
+    pub fn outside(self, id: u32) -> Option<u32> {
+        (id < self.count).then(|| self.base + id)
+    }
+
+    /// What an id of outside is inside; itself if it is none of these.
+    pub fn inside(self, id: u32) -> u32 {
+        id.checked_sub(self.base).filter(|inside| *inside < self.count).unwrap_or(id)
+    }
 }
 
 /// Says which ids a process's new user namespace has, once and for all.

@@ -103,6 +103,8 @@ impl Sandbox {
         command.args(args).current_dir(self.path("")).env_clear();
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", self.folder.path()).env("LC_ALL", "C.UTF-8");
         command.env("STACK_ROOT", self.root()).env("TMPDIR", self.folder.path());
+        // To see how all of it fares when every container has a user namespace, or none.
+        command.envs(std::env::var_os("STACK_USERNS").map(|mode| ("STACK_USERNS", mode)));
         command.stdin(Stdio::null());
         command
     }

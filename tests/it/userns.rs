@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt, chown};
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{STACK, Sandbox};
 
 const FILE: &str = r#"
 services:
@@ -38,13 +38,7 @@ fn owner(sandbox: &Sandbox, path: &str) -> (u32, u32) {
 
 fn up(sandbox: &Sandbox) {
     sandbox.stack_env(&[("TOKEN", "hush")], "up -d").ok();
-    for _ in 0..200 {
-        if sandbox.stack("logs db").ok().out.contains("ready") {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    panic!("db is never ready");
+    sandbox.until_logged("db", "ready");
 }
 
 /// A database that gives its folder to its own user, twice: the folder is made, then it is there.
@@ -57,7 +51,7 @@ fn database(sandbox: &Sandbox, made: (u32, u32)) {
             sandbox.inside("db", "stat -c %u:%g /pg /pg/log; wc -l < /pg/log"),
             format!("999:999\n999:999\n{lines}")
         );
-        sandbox.inside("db", "echo mine > /pg/of-root");
+        sandbox.inside("db", "rm -f /pg/of-root; echo mine > /pg/of-root");
         assert_eq!(owner(sandbox, "pgdata/of-root"), made);
         sandbox.stack("down").ok();
     }
@@ -89,10 +83,44 @@ fn ids_inside_are_those_stored_and_nobody_s_outside() {
 }
 
 #[test]
+fn files_go_in_and_out_of_a_running_container_with_its_own_ids() {
+    let sandbox =
+        Sandbox::with("services:\n  box:\n    image: stack/host\n    init: true\n    command: [sleep, infinity]\n");
+    sandbox.stack_env(&[("STACK_USERNS", "private")], "up -d").ok();
+    let map = sandbox.inside("box", MAP);
+    assert!(!map.trim().starts_with("0 0 "), "{map}");
+    sandbox.file("tree/file", "hello");
+    for path in ["tree", "tree/file"] {
+        chown(sandbox.path(path), Some(33), Some(34)).unwrap();
+    }
+    sandbox.stack("cp tree box:/root/").ok();
+    assert_eq!(sandbox.inside("box", "cd /root/tree && stat -c %u:%g . file && cat file"), "33:34\n33:34\nhello");
+    sandbox.stack("cp -a tree/file box:/root/mine").ok();
+    assert_eq!(sandbox.inside("box", "stat -c %u:%g /root/mine"), "0:0");
+    sandbox.inside("box", "echo bye > /root/tree/file && mkdir /root/unpacked");
+    sandbox.stack("cp -a box:/root/tree/file back").ok();
+    assert_eq!(
+        (owner(&sandbox, "back"), fs_err::read_to_string(sandbox.path("back")).unwrap()),
+        ((33, 34), "bye\n".to_owned())
+    );
+    let archive = |what: &str| {
+        sandbox.shell(&[("STACK", STACK)], &format!("{what} > out.tar && tar -tv --numeric-owner -f out.tar")).ok().out
+    };
+    assert!(archive("$STACK cp box:/root/tree -").contains(" 33/34 "));
+    assert!(
+        archive("$STACK export box").lines().any(|line| line.contains(" 33/34 ") && line.ends_with("root/tree/file"))
+    );
+    sandbox.shell(&[("STACK", STACK)], "$STACK cp box:/root/tree - | $STACK cp - box:/root/unpacked").ok();
+    assert_eq!(sandbox.inside("box", "stat -c %u:%g /root/unpacked/tree/file"), "33:34");
+    sandbox.stack_env(&[("STACK_USERNS", "maybe")], "up -d").fails(&["set it to `private` or `host`"]);
+}
+
+#[test]
 fn what_is_written_in_a_user_s_project_is_the_user_s() {
     let sandbox = Sandbox::with(FILE);
     let project = sandbox.path("stack.yaml").parent().unwrap().to_owned();
     chown(&project, Some(1234), Some(1235)).unwrap();
     database(&sandbox, (1234, 1235));
+    sandbox.stack("down -v").ok();
     chown(&project, Some(0), Some(0)).unwrap();
 }

@@ -12,7 +12,7 @@ use crate::cli::error::{Error, Outcome};
 use crate::cli::invoker::Invoker;
 use crate::cli::progress::{Progress, Stage};
 use crate::cli::project::{Context, Target};
-use crate::cli::session::{need_own_ids, root_of};
+use crate::cli::session::root_of;
 use crate::engine::rootfs::{Place, Root};
 use crate::engine::state::Container;
 use crate::images::{self, Owner, Spot};
@@ -101,9 +101,6 @@ impl Cp {
         containers.truncate(if out { 1 } else { usize::MAX });
         let mut progress = Progress::new(context.ui, "cp");
         for container in containers {
-            if !out || self.archive || destination.1 == "-" {
-                need_own_ids(container)?;
-            }
             let root = root_of(context, container, false).await?;
             let id = format!("Container {}", container.record.name);
             let what = format!("{} to {}", self.source, self.destination);
@@ -111,7 +108,7 @@ impl Cp {
             let copied = if out {
                 self.copy_out(container, &root, source.1, destination.1)
             } else {
-                self.copy_in(container, &root, source.1, destination.1)
+                root.writing(|| self.copy_in(container, &root, source.1, destination.1))?
             };
             let (stage, word) = if copied.is_ok() { (Stage::Done, "Copied") } else { (Stage::Failed, "Error") };
             progress.step(&id, stage, &format!("{word} {what}"))?;
@@ -152,7 +149,11 @@ impl Cp {
             return self.stream_out(root, &from);
         }
         let invoker = Invoker::new();
-        let owner = if self.archive { Owner::Same } else { Owner::Id(invoker.uid, invoker.gid) };
+        let owner = if self.archive {
+            root.ids().map_or(Owner::Same, Owner::OutOf)
+        } else {
+            Owner::Id(invoker.uid, invoker.gid)
+        };
         copy((root, &from), (&Root::of_host()?, &local(to)?), self.follow_link, owner)
     }
 
@@ -165,13 +166,14 @@ impl Cp {
                 return Err(Error::new(format!("`{label}` must be a folder to unpack an archive into")));
             }
             let folder = enter(&place)?;
-            return Ok(images::unpack_archive_into(io::stdin(), folder.as_fd())?);
+            return Ok(images::unpack_archive_into(io::stdin(), folder.as_fd(), root.ids())?);
         }
         let owner = if self.archive {
             let (uid, gid) = root.user(&container.record.process.user)?;
-            Owner::Id(uid, gid)
+            let outside = |id| root.ids().map_or(id, |ids| ids.outside(id).unwrap_or(ids.base));
+            Owner::Id(outside(uid), outside(gid))
         } else {
-            Owner::Same
+            root.ids().map_or(Owner::Same, Owner::Into)
         };
         copy((&Root::of_host()?, &local(from)?), (root, &to), self.follow_link, owner)
     }
@@ -183,9 +185,9 @@ impl Cp {
         let place = existing(root, from, self.follow_link)?;
         let out = io::stdout().lock();
         if from.content || place.name == "." {
-            return Ok(images::pack(enter(&place)?.as_fd(), None, out)?);
+            return Ok(images::pack(enter(&place)?.as_fd(), None, root.ids(), out)?);
         }
-        Ok(images::pack(place.folder.as_fd(), Some(place.name.as_bytes()), out)?)
+        Ok(images::pack(place.folder.as_fd(), Some(place.name.as_bytes()), root.ids(), out)?)
     }
 }
 

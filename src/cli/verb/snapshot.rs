@@ -13,7 +13,7 @@ use crate::cli::invoker::OutputFile;
 use crate::cli::progress::{Progress, Stage};
 use crate::cli::project::Context;
 use crate::cli::select;
-use crate::cli::session::{need_own_ids, open, reply, root_of};
+use crate::cli::session::{open, reply, root_of};
 use crate::engine::control::{Reply, Request};
 use crate::engine::state::{Container, Record};
 use crate::images::{self, Change, Changed, History, Image, ImageConfig, Reference, Store};
@@ -76,17 +76,16 @@ impl Export {
         if self.output.is_none() && io::stdout().is_terminal() {
             return Err(Error::new("an archive cannot go to a terminal").hint("name a file with `-o`"));
         }
-        need_own_ids(&container)?;
         let root = root_of(context, &container, true).await?;
         let Some(path) = &self.output else {
-            images::pack(root.as_fd(), None, io::stdout().lock())?;
+            images::pack(root.as_fd(), None, root.ids(), io::stdout().lock())?;
             return Ok(0);
         };
         let id = format!("Container {}", container.record.name);
         let mut progress = Progress::new(context.ui, "export");
         progress.step(&id, Stage::Working, "Exporting")?;
         let mut file = OutputFile::create(path)?;
-        images::pack(root.as_fd(), None, &mut file)?;
+        images::pack(root.as_fd(), None, root.ids(), &mut file)?;
         file.finish()?;
         progress.step(&id, Stage::Done, "Exported")?;
         progress.finish()?;

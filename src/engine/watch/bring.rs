@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamp
 use rustix::io::Errno;
 
 use super::batch::Change;
+use crate::sys::userns::Ids;
 use crate::sys::{path, tree};
 
 /// What bringing a change did.
@@ -27,13 +28,15 @@ pub enum Brought {
 
 /// Makes the change's name below `target` in `root` what `change.from` is now, with its owner, mode and time.
 ///
+/// `ids` are those of a user namespace that `root` is seen outside of.
+///
 /// A file that is all of its rule goes into `target` where that is a folder.
 ///
 /// A file that exists is rewritten in place, so that whoever watches or has mounted just that file sees it; only a
 /// program that runs gets a new file in its place.
-pub fn bring(root: BorrowedFd<'_>, change: &Change) -> io::Result<Brought> {
+pub fn bring(root: BorrowedFd<'_>, ids: Option<Ids>, change: &Change) -> io::Result<Brought> {
     let stat = match rustix::fs::lstat(&change.from) {
-        Ok(stat) => Some(stat),
+        Ok(stat) => Some(seen(stat, ids)),
         Err(Errno::NOENT | Errno::NOTDIR) => None,
         Err(e) => return Err(e.into()),
     };
@@ -56,7 +59,7 @@ pub fn bring(root: BorrowedFd<'_>, change: &Change) -> io::Result<Brought> {
     let brought = match kind {
         Some(FileType::Directory) => place.directory(&stat)?,
         Some(FileType::Symlink) => place.link(&change.from, &stat)?,
-        _ => place.file(&change.from)?,
+        _ => place.file(&change.from, ids)?,
     };
     Ok(if brought { Brought::Written } else { Brought::Nothing })
 }
@@ -123,10 +126,10 @@ impl Place<'_> {
     }
 
     /// Whether a file's content, owner or mode is new.
-    fn file(&self, from: &Path) -> io::Result<bool> {
+    fn file(&self, from: &Path, ids: Option<Ids>) -> io::Result<bool> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mut source = File::from(rustix::fs::open(from, flags, Mode::empty())?);
-        let wanted = rustix::fs::fstat(&source)?;
+        let wanted = seen(rustix::fs::fstat(&source)?, ids);
         if FileType::from_raw_mode(wanted.st_mode) != FileType::RegularFile {
             return Ok(false);
         }
@@ -221,6 +224,15 @@ fn own(file: BorrowedFd<'_>, wanted: &Stat) -> io::Result<bool> {
     Ok(other_owner || other_mode)
 }
 
+/// The same with the owner as it is seen from outside of a user namespace; its root for who isn't there.
+fn seen(mut stat: Stat, ids: Option<Ids>) -> Stat {
+    if let Some(ids) = ids {
+        let outside = |id| ids.outside(id).unwrap_or(ids.base);
+        (stat.st_uid, stat.st_gid) = (outside(stat.st_uid), outside(stat.st_gid));
+    }
+    stat
+}
+
 fn owner(stat: &Stat) -> (Uid, Gid) {
     (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid))
 }
@@ -254,6 +266,7 @@ mod tests {
             let target = if target.is_empty() { "/" } else { target };
             bring(
                 root.as_fd(),
+                None,
                 &Change { from: self.host.path().join(name), target: target.into(), below: below.into() },
             )
         }

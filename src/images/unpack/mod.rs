@@ -22,6 +22,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::error::Error;
 use super::tar;
+use crate::sys::userns::Ids;
 
 /// How a layer is unpacked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,16 +55,22 @@ impl Below for Vec<OwnedFd> {
     }
 }
 
-/// Unpacks an archive into `root`, where `parents` are the layers below. The archive is read to its end.
+/// Unpacks an archive into `root`, where `parents` are the layers below, and `ids` those of a user namespace
+/// that it is seen outside of. The archive is read to its end.
 pub(super) fn unpack(
     archive: impl BufRead,
     root: BorrowedFd<'_>,
     form: Form,
+    ids: Option<Ids>,
     parents: &dyn Below,
 ) -> Result<(), Error> {
     let mut reader = tar::Reader::new(archive);
     let mut unpacker = unpacker::Unpacker::new(root, form, parents)?;
-    while let Some(entry) = reader.next()? {
+    while let Some(mut entry) = reader.next()? {
+        if let Some(ids) = ids {
+            let outside = |id| ids.outside(id).unwrap_or(ids.base);
+            (entry.uid, entry.gid) = (outside(entry.uid), outside(entry.gid));
+        }
         unpacker.entry(&entry, &mut reader)?;
     }
     unpacker.finish()
