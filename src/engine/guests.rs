@@ -104,28 +104,30 @@ impl Guests {
         neighbours: &[Container],
     ) -> io::Result<UserNamespace> {
         if let Some(reason) = asked_for_host(record) {
-            return Ok(UserNamespace { ids: None, reason: Some(reason) });
+            return Ok(UserNamespace { reason: Some(reason), ..UserNamespace::default() });
         }
         let joins = &record.joins;
         for other in [&joins.net, &joins.pid, &joins.ipc, &joins.uts].into_iter().flatten() {
             if let Some(other) = neighbours.iter().find(|container| container.record.id == *other) {
                 let ids = other.record.user_namespace.ids;
                 let reason = format!("it shares namespaces with {}, which is in the host's", other.record.name);
-                return Ok(UserNamespace { ids, reason: ids.is_none().then_some(reason) });
+                return Ok(UserNamespace { ids, reason: ids.is_none().then_some(reason), fallback: false });
             }
         }
         if record.config.userns_mode.as_deref() != Some("private") {
             return Ok(UserNamespace::default());
         }
         let ids = range(paths, &record.project)?;
-        let reason = match self.impossible(paths, store, record, ids)? {
-            None => return Ok(UserNamespace { ids: Some(ids), reason: None }),
-            Some(reason) => reason,
-        };
-        Ok(UserNamespace { ids: None, reason: Some(reason) })
+        Ok(match self.impossible(paths, store, record, ids)? {
+            None => UserNamespace { ids: Some(ids), ..UserNamespace::default() },
+            reason => UserNamespace { ids: None, reason, fallback: true },
+        })
     }
 
     fn impossible(&self, paths: &Paths, store: &Store, record: &Record, ids: Ids) -> io::Result<Option<String>> {
+        if let Some(reason) = needs_host(record) {
+            return Ok(Some(reason));
+        }
         let namespace = match self.own(ids) {
             Ok(namespace) => namespace,
             Err(e) => return Ok(Some(format!("this kernel makes no user namespace: {e}"))),
@@ -172,6 +174,11 @@ fn asked_for_host(record: &Record) -> Option<String> {
             return Some(format!("`{name}: host`"));
         }
     }
+    None
+}
+
+/// What the service has that means nothing in a user namespace.
+fn needs_host(record: &Record) -> Option<String> {
     let held = caps::mask(&record.process.caps).unwrap_or_default();
     if let Some(name) = BEYOND.iter().find(|name| caps::holds(held, name)) {
         return Some(format!("the capability {name} means nothing in a user namespace"));

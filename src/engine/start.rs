@@ -102,6 +102,11 @@ impl Supervisor {
         }
         let shim = self.shim()?;
         let created = shim.create(&launch, slots).await.map_err(|e| failed(&e))?;
+        let namespace = &record.user_namespace;
+        if let Some(reason) = namespace.reason.as_ref().filter(|_| namespace.fallback) {
+            let message = format!("it runs in this machine's user namespace: {reason}");
+            self.tell(container, Action::Warning { message });
+        }
         for message in &created.losses {
             self.tell(container, Action::Warning { message: message.clone() });
         }

@@ -80,6 +80,8 @@ pub struct UserNamespace {
     pub ids: Option<Ids>,
     /// Why it is the host's, where that is not simply the rule.
     pub reason: Option<String>,
+    /// It should have been its own.
+    pub fallback: bool,
 }
 
 /// An attachment to a network.

@@ -140,7 +140,9 @@ mod tests {
         // As older kernels have it.
         let other = tempfile::tempdir().unwrap();
         let paths = ["lower", "upper", "work"].map(|name| other.path().join(name));
-        paths.iter().for_each(|path| fs::create_dir(path).unwrap());
+        for path in &paths {
+            fs::create_dir(path).unwrap();
+        }
         fs::write(paths[0].join("file"), "old").unwrap();
         let writable = Writable { upper: &paths[1], work: &paths[2], volatile: false };
         let root = userns::acting_as(base, base, || by_paths(guest, &paths[..1], Some(&writable))).unwrap().unwrap();
