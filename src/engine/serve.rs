@@ -78,7 +78,13 @@ impl Supervisor {
                     None => Ok(()),
                 }
             }
-            Request::Up(up) => self.up(*up).await,
+            Request::Up(up) => {
+                let outcome = self.up(*up).await;
+                // Beside the work; what isn't synced is unpacked anew after a power cut.
+                let store = self.store.clone();
+                drop(tokio::task::spawn_blocking(move || store.settle()));
+                outcome
+            }
             Request::Down(down) => self.down(&down).await,
             Request::Start { services, wait, wait_timeout } => self.start_services(&services, wait, wait_timeout).await,
             Request::Stop { .. }

@@ -1,15 +1,18 @@
 //! Blobs: content by digest, written aside, checked, and renamed into place.
 
 use std::io::{Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use fs_err as fs;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::Digest;
 use super::digest::Hasher;
 use super::error::{Doing as _, Error};
 use super::partial::is_partial;
+use crate::sys::fault;
 
 /// Largest JSON document taken: what registries allow.
 const MAX_DOCUMENT: u64 = 4 << 20;
@@ -83,11 +86,20 @@ impl Blobs {
 
     /// Starts a blob whose digest will be known at its end.
     pub(super) fn create(&self) -> Result<Pending<'_>, Error> {
-        static SERIAL: AtomicU64 = AtomicU64::new(0);
-        let name = format!("{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed));
-        let path = self.aside.join(name);
-        let file = fs::File::create(&path).doing(|| "starting a blob".to_owned())?;
-        Ok(Pending { blobs: self, path, file, hasher: Hasher::default(), stored: false })
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o644);
+        let file = rustix::fs::open(&self.aside, flags, mode).doing(|| "starting a blob".to_owned())?;
+        Ok(Pending { blobs: self, file: fs::File::from_parts(file.into(), &self.aside), hasher: Hasher::default() })
+    }
+
+    /// Bytes that are free for more blobs.
+    pub(super) fn free(&self) -> u64 {
+        rustix::fs::statvfs(&self.aside).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    /// The error for blobs that the disk is too small for.
+    pub(super) fn no_space(&self, needed: u64) -> Error {
+        Error::NoSpace { place: self.aside.display().to_string(), needed, free: self.free() }
     }
 
     /// The digests of all blobs, with their sizes.
@@ -125,14 +137,12 @@ impl Blobs {
     }
 }
 
-/// A blob being written. Dropped before it is stored, it is gone.
+/// A blob being written, into a file without a name: gone, however its writer ends, unless it is stored.
 #[derive(Debug)]
 pub(super) struct Pending<'a> {
     blobs: &'a Blobs,
-    path: PathBuf,
     file: fs::File,
     hasher: Hasher,
-    stored: bool,
 }
 
 impl Pending<'_> {
@@ -143,13 +153,18 @@ impl Pending<'_> {
     }
 
     /// Makes it durable and puts it in its place; its digest and size.
-    pub(super) fn store(mut self) -> Result<(Digest, u64), Error> {
-        let (digest, size) = std::mem::take(&mut self.hasher).finish();
+    pub(super) fn store(self) -> Result<(Digest, u64), Error> {
+        let (digest, size) = self.hasher.finish();
         let storing = || format!("storing blob {digest}");
         if !self.blobs.has(&digest) {
             self.file.sync_data().doing(storing)?;
-            fs::rename(&self.path, self.blobs.path(&digest)).doing(storing)?;
-            self.stored = true;
+            fault::point(|| format!("before naming blob {digest}")).doing(storing)?;
+            let nameless = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            match rustix::fs::linkat(CWD, nameless, CWD, self.blobs.path(&digest), AtFlags::SYMLINK_FOLLOW) {
+                // Somebody else has stored the same meanwhile.
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno).doing(storing),
+            }
         }
         Ok((digest, size))
     }
@@ -157,12 +172,9 @@ impl Pending<'_> {
 
 impl Pending<'_> {
     /// Takes its content without a place in the store: the file, gone when it is closed, its digest and its size.
-    pub(super) fn unnamed(mut self) -> std::io::Result<(fs::File, Digest, u64)> {
-        let (digest, size) = std::mem::take(&mut self.hasher).finish();
-        let file = fs::File::open(&self.path)?;
-        fs::remove_file(&self.path)?;
-        self.stored = true;
-        Ok((file, digest, size))
+    pub(super) fn unnamed(self) -> (fs::File, Digest, u64) {
+        let (digest, size) = self.hasher.finish();
+        (self.file, digest, size)
     }
 }
 
@@ -173,13 +185,5 @@ impl std::io::Write for Pending<'_> {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
-    }
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        if !self.stored {
-            let _ = fs::remove_file(&self.path);
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong with images, in words that name the thing and the remedy.
 
 use std::io;
+use std::path::Path;
 
 use super::Digest;
 
@@ -86,7 +87,7 @@ pub enum Error {
     #[error(transparent)]
     Registry(Box<super::registry::Failure>),
     /// The disk is too small for what is to come.
-    #[error("not enough space in {place}: {needed} bytes are needed, {free} are free")]
+    #[error("not enough space in {place}: at least {needed} bytes more are needed, {free} are free")]
     NoSpace {
         /// The directory.
         place: String,
@@ -110,12 +111,30 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Registry(failure) => failure.hint(),
-            Error::NoSpace { .. } => Some(
-                "`stack image prune -a` removes images that no container uses; what is there stays intact".to_owned(),
-            ),
+            Error::NoSpace { .. } => Some(ROOM.to_owned()),
+            Error::Io { source, .. } if is_full(source) => Some(ROOM.to_owned()),
             _ => None,
         }
     }
+
+    /// The same, where it is about space, with the directory that users know.
+    pub(super) fn in_place(self, directory: &Path) -> Error {
+        match self {
+            Error::NoSpace { needed, free, .. } => {
+                Error::NoSpace { place: directory.display().to_string(), needed, free }
+            }
+            other => other,
+        }
+    }
+}
+
+/// What to do where the disk is full.
+const ROOM: &str = "make room (`stack system prune -a` removes images that no container uses, and build caches) and run the same \
+                    command again; what is in the store stays intact";
+
+/// Whether a system call failed since the disk, or the user's share of it, is full.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl From<super::registry::Failure> for Error {

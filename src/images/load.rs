@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::add::scan;
 use super::compression::{self, Compression};
-use super::error::{Doing as _, Error, printable};
+use super::error::{Doing as _, Error, is_full, printable};
 use super::index::Index;
 use super::store::set_name;
 use super::tar::{Kind, Reader};
@@ -74,13 +74,18 @@ impl Store {
                 Kind::File if path.ends_with("VERSION") || path.ends_with("json") => {}
                 Kind::File => {
                     let mut blob = self.inner.blobs.create()?;
+                    let mut left = entry.size;
                     loop {
                         let bytes = archive.data()?;
                         if bytes.is_empty() {
                             break;
                         }
-                        blob.write(bytes).doing(|| format!("storing `{}`", printable(&entry.name)))?;
+                        match blob.write(bytes) {
+                            Err(e) if is_full(&e) => return Err(self.inner.blobs.no_space(left)),
+                            other => other.doing(|| format!("storing `{}`", printable(&entry.name)))?,
+                        }
                         let n = bytes.len();
+                        left -= n as u64;
                         archive.consume(n);
                     }
                     let stored = blob.store()?;

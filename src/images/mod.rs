@@ -4,8 +4,8 @@
 //! * [`Digest`], [`Reference`] and [`ImageConfig`] are the vocabulary; everything outside is parsed into them at the edge.
 //! * `tar` reads archives strictly and writes them deterministically; `unpack` turns one into a directory through
 //!   directory descriptors only; `pack` turns an overlay's upper directory into a layer.
-//! * `snapshot` keeps unpacked layers by chain id in `lib/layers`; `rootfs` mounts them, detached: the result is a
-//!   descriptor that nothing in the host's mount table shows.
+//! * `snapshot` keeps unpacked layers by chain id in `lib/layers`, `unsynced` knows which of them a power cut may tear; `rootfs`
+//!   mounts them, detached: the result is a descriptor that nothing in the host's mount table shows.
 //! * `copy` copies trees by descriptors; `diff` tells what an overlay changed.
 //! * `registry` fetches images from registries and brings them there.
 //! * `host` is `stack/host`, the image made of this machine's own `/usr`.
@@ -42,6 +42,7 @@ mod store;
 mod tar;
 mod tree;
 mod unpack;
+mod unsynced;
 
 pub use add::{LayerId, pack, unpack_archive, unpack_archive_into};
 pub use config::{DiffIds, Empty, Healthcheck, History, ImageConfig, Platform, RunConfig, architecture};

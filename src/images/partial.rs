@@ -1,6 +1,6 @@
 //! Blobs on their way from a registry: kept by digest when a transfer breaks off, so that the next goes on from there.
 
-use std::io::{self, Read, Seek as _, Write as _};
+use std::io::{self, Read, Seek as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use rustix::fs::FlockOperation;
 use super::Digest;
 use super::blobs::Blobs;
 use super::error::{Doing as _, Error};
+use crate::sys::fault;
 
 /// A blob that this process alone receives.
 #[derive(Debug)]
@@ -28,11 +29,20 @@ pub(super) fn is_partial(name: &str) -> bool {
     name.ends_with(SUFFIX)
 }
 
+/// Bytes that are there of a blob on its way.
+pub(super) fn size(blobs: &Blobs, digest: Digest) -> u64 {
+    fs::metadata(path(blobs, digest)).map_or(0, |metadata| metadata.len())
+}
+
+fn path(blobs: &Blobs, digest: Digest) -> PathBuf {
+    blobs.aside().join(format!("{}{SUFFIX}", digest.hex()))
+}
+
 impl Partial {
     /// Begins or goes on with a blob; none when it is there. Waits while another process receives the same one, unless
     /// told not to, and then fails with [`io::ErrorKind::WouldBlock`].
     pub(super) fn open(blobs: &Blobs, digest: Digest, wait: bool) -> io::Result<Option<Partial>> {
-        let path = blobs.aside().join(format!("{}{SUFFIX}", digest.hex()));
+        let path = path(blobs, digest);
         let how = if wait { FlockOperation::LockExclusive } else { FlockOperation::NonBlockingLockExclusive };
         loop {
             if blobs.has(&digest) {
@@ -68,9 +78,12 @@ impl Partial {
     /// Puts it in its place. It must be right, to the last byte.
     pub(super) fn store(self, blobs: &Blobs) -> Result<(), Error> {
         let storing = || format!("storing blob {}", self.digest);
-        (&self.file).flush().doing(storing)?;
+        let pass = |when: &str| fault::point(|| format!("{when} blob {}", self.digest)).doing(storing);
+        pass("before syncing")?;
         self.file.sync_data().doing(storing)?;
-        fs::rename(&self.path, blobs.path(&self.digest)).doing(storing)
+        pass("before naming")?;
+        fs::rename(&self.path, blobs.path(&self.digest)).doing(storing)?;
+        pass("after naming")
     }
 
     /// Throws it away.
@@ -82,6 +95,8 @@ impl Partial {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]

@@ -14,7 +14,8 @@ use rustix::fs::{CWD, Mode, OFlags};
 use super::error::{Doing as _, Error};
 use super::store::Inner;
 use super::unpack::{self, Below, Form};
-use super::{Digest, Layer, host, pipeline, tree};
+use super::{Digest, Layer, host, pipeline, tree, unsynced};
+use crate::sys::fault;
 
 /// The chain ids of layers given by their diff ids, lowest first: what a layer is, on top of what it lies.
 pub(super) fn chain(diff_ids: &[Digest]) -> Vec<Digest> {
@@ -24,6 +25,9 @@ pub(super) fn chain(diff_ids: &[Digest]) -> Vec<Digest> {
     }
     chain
 }
+
+/// How directories begin that aren't whole yet.
+const ASIDE: &str = ".aside-";
 
 impl Inner {
     /// Where a layer is when it is unpacked.
@@ -42,7 +46,7 @@ impl Inner {
         let mut paths: Vec<PathBuf> = Vec::with_capacity(layers.len());
         for (layer, chain_id) in layers.iter().zip(chain(&diff_ids)) {
             let path = self.layer_directory(&layer.diff_id, &chain_id)?;
-            if !path.is_dir() {
+            if !unsynced::is_whole(&path) {
                 self.unpack(layer, &chain_id, &paths)?;
             }
             paths.push(path);
@@ -64,25 +68,51 @@ impl Inner {
         name: &str,
         fill: impl FnOnce(&OwnedFd) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let _lock = self.lock_snapshot(name)?;
+        let _lock = self.lock_snapshot(name, true)?;
         let path = self.layers.join(name);
-        if path.is_dir() {
+        if unsynced::is_whole(&path) {
             return Ok(());
         }
         let making = || format!("making layer directory {}", path.display());
+        let pass = |when: &str| fault::point(|| format!("{when} layer {name}")).doing(making);
         let all = open(&self.layers)?;
-        let aside = Aside { all: &all, name: format!(".aside-{name}") };
+        let aside = Aside { all: &all, name: format!("{ASIDE}{name}") };
         aside.remove();
+        pass("before making")?;
         rustix::fs::mkdirat(&all, &aside.name, Mode::RWXU).doing(making)?;
         let directory = open(&self.layers.join(&aside.name))?;
         // Not the group-inheriting bit that a parent may hand on.
         rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o755)).doing(making)?;
-        fill(&directory)?;
-        rustix::fs::renameat(&all, &aside.name, &all, name).doing(making)
+        fill(&directory).map_err(|error| error.in_place(&self.layers))?;
+        unsynced::mark(&directory)?;
+        pass("before naming")?;
+        // One that a power cut has torn.
+        tree::remove(all.as_fd(), name.as_bytes()).doing(making)?;
+        rustix::fs::renameat(&all, &aside.name, &all, name).doing(making)?;
+        pass("after naming")
+    }
+
+    /// Removes what interrupted processes left aside. Whatever somebody works on stays.
+    pub(super) fn clear_aside(&self) -> Result<(), Error> {
+        let clearing = || "clearing unfinished layers".to_owned();
+        let all = open(&self.layers)?;
+        for (name, _) in tree::list(all.as_fd()).doing(clearing)? {
+            let Some(layer) = name.strip_prefix(ASIDE.as_bytes()).and_then(|name| std::str::from_utf8(name).ok())
+            else {
+                continue;
+            };
+            match self.lock_snapshot(layer, false) {
+                Ok(_lock) => tree::remove(all.as_fd(), &name).doing(clearing)?,
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Waits for whoever makes the same snapshot, and for nobody else: a lock on one byte of a file, chosen by the name.
-    pub(super) fn lock_snapshot(&self, name: &str) -> Result<OwnedFd, Error> {
+    /// Told not to wait, it fails with [`std::io::ErrorKind::WouldBlock`].
+    fn lock_snapshot(&self, name: &str, wait: bool) -> Result<OwnedFd, Error> {
         let locking = || "locking the layers".to_owned();
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rustix::fs::open(self.layers.join(".lock"), flags, Mode::RUSR | Mode::WUSR).doing(locking)?;
@@ -96,7 +126,8 @@ impl Inner {
             l_pid: 0,
         };
         loop {
-            match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLKW(&byte)) {
+            let how = if wait { FcntlArg::F_OFD_SETLKW(&byte) } else { FcntlArg::F_OFD_SETLK(&byte) };
+            match fcntl(file.as_fd(), how) {
                 Err(nix::errno::Errno::EINTR) => {}
                 other => return other.map(|_| file).doing(locking),
             }
@@ -106,13 +137,15 @@ impl Inner {
     /// Moves an overlay's upper directory in as the snapshot of the layer made of it, where that is possible.
     pub(super) fn adopt_upper(&self, chain_id: &Digest, upper: &Path, below: Option<&Path>) -> Result<(), Error> {
         let name = chain_id.hex();
-        let _lock = self.lock_snapshot(&name)?;
+        let _lock = self.lock_snapshot(&name, true)?;
         let path = self.layers.join(&name);
-        if path.is_dir() {
+        if unsynced::is_whole(&path) {
             return Ok(());
         }
         // The root of an upper directory is whatever its maker made; the image's is that of the layer below.
         like_root(upper, below)?;
+        unsynced::mark(open(upper)?)?;
+        tree::remove(open(&self.layers)?.as_fd(), name.as_bytes()).doing(|| format!("removing layer {name}"))?;
         match fs::rename(upper, &path) {
             Err(e) if e.kind() == std::io::ErrorKind::CrossesDevices => Ok(()),
             other => other.doing(|| "moving an upper directory into the layers".to_owned()),

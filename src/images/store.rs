@@ -17,6 +17,9 @@ use super::index::{Catalog, Descriptor, Index, Manifest};
 use super::{DiffIds, Digest, Image, ImageConfig, Layer, Listed, Platform, Reference};
 use crate::sys::file::{Lock, write_atomic};
 
+/// What tells that a directory is an OCI image layout.
+const MARKER: &str = "oci-layout";
+
 /// The image store below a state directory. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -69,12 +72,8 @@ impl Store {
                 other => other.doing(making)?,
             }
         }
-        let marker = layout.join("oci-layout");
-        if !marker.exists() {
-            write_atomic(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#, true).doing(making)?;
-        }
         let store = Store { inner: Arc::new(Inner { layout, layers, blobs, cache: Mutex::default() }) };
-        if !store.inner.index_path().exists() {
+        if !store.inner.index_path().exists() || !store.inner.layout.join(MARKER).exists() {
             store.inner.update(|_| ())?;
         }
         Ok(store)
@@ -217,6 +216,7 @@ impl Inner {
     /// Changes the index, under a lock that all processes share.
     pub(super) fn update<T>(&self, change: impl FnOnce(&mut Index) -> T) -> Result<T, Error> {
         let _lock = Lock::exclusive(&self.layout.join(".lock")).doing(|| "locking the image index".to_owned())?;
+        self.tidy().doing(|| "tidying the image store".to_owned())?;
         let path = self.index_path();
         let mut index = if path.exists() { read_index(&path)? } else { Index::default() };
         let result = change(&mut index);
@@ -225,6 +225,18 @@ impl Inner {
         write_atomic(&path, &document, true).doing(|| "writing the image index".to_owned())?;
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).stamp = None;
         Ok(result)
+    }
+
+    /// Makes the layout's marker where it is missing, and removes what those left who died while they wrote. Under the index's lock.
+    fn tidy(&self) -> std::io::Result<()> {
+        for entry in fs::read_dir(&self.layout)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|end| end == "tmp") {
+                fs::remove_file(path)?;
+            }
+        }
+        let marker = self.layout.join(MARKER);
+        if marker.exists() { Ok(()) } else { write_atomic(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#, true) }
     }
 
     /// Locks out collection, or all others (which fails with `WOULDBLOCK` when asked not to wait).

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::poll::until_true;
 use crate::sandbox::{STACK, Sandbox};
+use crate::store;
 
 const AT: &str = "127.0.0.1:5999";
 
@@ -102,29 +103,11 @@ fn evil(sandbox: &Sandbox, suite: &Path) -> Server {
     server
 }
 
-/// Whether every blob of a store is what its name says, nothing else lies about, and nothing is entered without being whole.
+/// Whether a store is sound, and has the image if it was pulled.
 fn check_store(root: &Path, pulled: bool) -> Result<(), String> {
-    let images = root.join("lib/images");
-    let files = |folder: PathBuf| -> Vec<PathBuf> {
-        fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
-    };
-    for blob in files(images.join("blobs/sha256")) {
-        let wanted = blob.file_name().unwrap().to_string_lossy().into_owned();
-        let output = std::process::Command::new("sha256sum").arg(&blob).output().unwrap();
-        if !String::from_utf8_lossy(&output.stdout).starts_with(&wanted) {
-            return Err(format!("blob {wanted} is something else"));
-        }
-    }
-    let index: Value = serde_json::from_slice(&fs_err::read(images.join("index.json")).unwrap()).unwrap();
-    let entered = index["manifests"].as_array().unwrap().len();
-    let layers = files(root.join("lib/layers"));
-    let layers = layers.iter().filter(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.')).count();
-    let aside = files(images.join("tmp"));
-    let strange = aside.iter().find(|path| path.extension().is_none_or(|end| end != "partial"));
-    match strange {
-        Some(path) => Err(format!("{} is left", path.display())),
-        None if (entered, layers) == (usize::from(pulled), usize::from(pulled)) => Ok(()),
-        None => Err(format!("{entered} images, {layers} layers")),
+    match store::check(root)? {
+        found if found == (usize::from(pulled), usize::from(pulled)) => Ok(()),
+        (images, layers) => Err(format!("{images} images, {layers} layers")),
     }
 }
 
@@ -214,11 +197,10 @@ fn an_interrupt_ends_a_pull_that_hangs_at_once() {
     assert_eq!(ran.code, 130, "{ran}");
     // The server hangs for much longer.
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
-    check_store(&sandbox.root(), false).unwrap();
-    let kept = || fs_err::read_dir(sandbox.root().join("lib/images/tmp")).unwrap().count();
-    assert_eq!(kept(), 1);
+    assert_eq!(store::partial(&sandbox.root()), 1);
     sandbox.stack("image prune -f").ok();
-    assert_eq!(kept(), 0);
+    assert_eq!(store::partial(&sandbox.root()), 0);
+    check_store(&sandbox.root(), false).unwrap();
 }
 
 #[test]

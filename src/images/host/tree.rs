@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use super::etc;
-use crate::images::Digest;
 use crate::images::error::{Doing as _, Error};
 use crate::images::store::Inner;
+use crate::images::{Digest, unsynced};
 
 /// Raised when what is made changes.
 const VERSION: u32 = 1;
@@ -65,7 +65,7 @@ impl Inner {
     pub(in crate::images) fn host_tree(&self) -> Result<PathBuf, Error> {
         let name = name();
         let path = self.layers.join(&name);
-        if !path.is_dir() {
+        if !unsynced::is_whole(&path) {
             let aside = self.layers.join(format!(".aside-{name}"));
             self.make_snapshot(&name, |_| fill(&aside).doing(|| "making the tree of stack/host".to_owned()))?;
         }

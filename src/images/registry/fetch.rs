@@ -1,6 +1,7 @@
 //! The layers of one image, side by side.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,10 +13,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::super::error::{Doing as _, Error};
 use super::super::partial::Partial;
 use super::super::store::Inner;
-use super::super::{Digest, Layer};
+use super::super::{Digest, Layer, unsynced};
 use super::client::{Ask, Client, Patience};
 use super::gate::{Gate, Unfinished};
-use super::receive::{Ended, Receiving, Wanted, receive, unpack_stored};
+use super::receive::{Ended, Full, Receiving, Wanted, receive, unpack_stored};
 use super::{Failure, LayerState, PullEvent, answer};
 
 /// A transfer that breaks after at least so many bytes may break again.
@@ -34,6 +35,8 @@ pub(super) struct Fetch<'a> {
     /// Transfers at a time.
     pub(super) turns: &'a Semaphore,
     pub(super) progress: &'a dyn Fn(PullEvent),
+    /// Lives as long as any thread that works on a layer.
+    pub(super) alive: mpsc::Sender<Infallible>,
 }
 
 /// One blob, and the layers that are made of it: mostly one.
@@ -91,7 +94,7 @@ impl Fetch<'_> {
             self.tell(first, LayerState::Done);
         }
         for at in layers {
-            if self.paths[at].is_dir() {
+            if unsynced::is_whole(&self.paths[at]) {
                 self.gate.done(at);
                 self.tell(at, LayerState::Exists);
                 continue;
@@ -113,6 +116,7 @@ impl Fetch<'_> {
             layer: self.layers[at].clone(),
             chain_id: self.chain[at],
             below: Unfinished::new(Arc::clone(&self.gate), at, self.paths[..at].to_vec()),
+            _alive: self.alive.clone(),
         }
     }
 
@@ -151,8 +155,11 @@ impl Fetch<'_> {
             }
             let wrong = matches!(error, Error::Mismatch { wanted, .. } if wanted == layer.digest);
             if !(again && wrong) {
-                rest.discard();
-                return Err(self.explain(error, layer));
+                let error = self.explain(error, layer);
+                if !matches!(error, Error::NoSpace { .. }) {
+                    rest.discard();
+                }
+                return Err(error);
             }
             self.tell(at, LayerState::Retrying(error.to_string()));
             rest.clear().doing(keeping)?;
@@ -169,11 +176,12 @@ impl Fetch<'_> {
                 wanted,
                 found,
             },
-            Error::Io { source, .. } if is_full(&source) => {
-                let disk = rustix::fs::statvfs(self.inner.blobs.aside());
-                let free = disk.map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-                Error::NoSpace { place: self.inner.blobs.aside().display().to_string(), needed: layer.size, free }
-            }
+            Error::Io { source, what } => match source.get_ref().and_then(|full| full.downcast_ref::<Full>()) {
+                Some(&Full { needed, free }) => {
+                    Error::NoSpace { place: self.inner.blobs.aside().display().to_string(), needed, free }
+                }
+                None => Error::Io { what, source },
+            },
             other => other,
         }
     }
@@ -254,10 +262,6 @@ impl Fetch<'_> {
         }
         Ok(())
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// The thread that receives a layer is gone without a word: it panicked.

@@ -7,19 +7,20 @@ use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use hyper::http::response::Parts;
 use hyper::{Method, StatusCode};
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::super::config::Platform;
-use super::super::error::{Doing as _, Error};
+use super::super::error::Error;
 use super::super::index::{Descriptor, Manifest};
 use super::super::snapshot::chain;
 use super::super::store::{Inner, set_name};
-use super::super::{Digest, Image, ImageConfig, Layer, Reference, Store, host};
+use super::super::{Digest, Image, ImageConfig, Layer, Reference, Store, host, partial};
 use super::client::{Ask, Client, Patience};
 use super::fetch::{Fetch, range_from, range_start};
 use super::gate::{Closing, Gate};
 use super::join::try_join;
 use super::manifest::{self, Document};
+use super::push::unique;
 use super::{Failure, PullEvent, Registries, answer};
 
 /// Largest manifest or index, as the distribution specification has it.
@@ -175,10 +176,12 @@ impl Store {
         progress: &dyn Fn(PullEvent),
     ) -> Result<(), Error> {
         let gate = Arc::new(Gate::new(found.layers.len()));
-        let _closing = Closing(Arc::clone(&gate));
+        let closing = Closing(Arc::clone(&gate));
+        let (alive, mut ended) = mpsc::channel(1);
         let chain = chain(&found.layers.iter().map(|layer| layer.diff_id).collect::<Vec<_>>());
         let paths = found.layers.iter().zip(&chain).map(|(layer, id)| self.inner.layer_directory(&layer.diff_id, id));
         let paths: Vec<PathBuf> = paths.collect::<Result<_, _>>()?;
+        self.inner.clear_aside()?;
         self.inner.check_space(&found.layers)?;
         let fetch = Fetch {
             inner: &self.inner,
@@ -189,9 +192,15 @@ impl Store {
             gate,
             turns,
             progress,
+            alive,
         };
         let jobs = fetch.jobs().await?;
-        try_join(jobs.into_iter().map(|job| fetch.run(job))).await.map(|_| ())
+        let fetched = try_join(jobs.into_iter().map(|job| fetch.run(job))).await;
+        drop((closing, fetch));
+        // Threads whose layers won't come take away what they have unpacked.
+        while ended.recv().await.is_some() {}
+        fetched?;
+        self.inner.settle(&paths)
     }
 }
 
@@ -334,10 +343,8 @@ impl Inner {
 
     /// Whether the blobs that are missing fit on the disk; unpacking has its own check.
     fn check_space(&self, layers: &[Layer]) -> Result<(), Error> {
-        let needed = layers.iter().filter(|layer| !self.blobs.has(&layer.digest)).map(|layer| layer.size).sum();
-        let place = self.blobs.aside().display().to_string();
-        let disk = rustix::fs::statvfs(self.blobs.aside()).doing(|| format!("asking for free space in {place}"))?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if needed > free { Err(Error::NoSpace { place, needed, free }) } else { Ok(()) }
+        let missing = unique(layers).into_iter().filter(|layer| !self.blobs.has(&layer.digest));
+        let needed = missing.map(|layer| layer.size.saturating_sub(partial::size(&self.blobs, layer.digest))).sum();
+        if needed > self.blobs.free() { Err(self.blobs.no_space(needed)) } else { Ok(()) }
     }
 }

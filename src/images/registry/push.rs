@@ -128,7 +128,8 @@ impl Store {
                 let mut encoder = flate2::write::GzEncoder::new(pending, flate2::Compression::new(LEVEL));
                 std::io::copy(&mut blob, &mut encoder).doing(packing)?;
                 let pending: Pending<'_> = encoder.finish().doing(packing)?;
-                pending.unnamed().doing(packing).map(|(file, digest, size)| Content { digest, size, file })
+                let (file, digest, size) = pending.unnamed();
+                Ok(Content { digest, size, file })
             };
             // Nobody waits any more when the command was interrupted.
             let _ = tell.send(pack());
@@ -155,7 +156,7 @@ impl Store {
 }
 
 /// Each layer once.
-fn unique(layers: &[Layer]) -> Vec<&Layer> {
+pub(super) fn unique(layers: &[Layer]) -> Vec<&Layer> {
     let mut seen = std::collections::BTreeSet::new();
     layers.iter().filter(|layer| seen.insert(layer.digest)).collect()
 }

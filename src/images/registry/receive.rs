@@ -1,5 +1,6 @@
 //! One layer: what comes in is hashed, kept, decompressed, hashed again and unpacked in the same pass.
 
+use std::convert::Infallible;
 use std::io::{self, Read, Write as _};
 use std::sync::Arc;
 
@@ -7,12 +8,13 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::add::scan;
-use super::super::error::{Doing as _, Error};
+use super::super::error::{Doing as _, Error, is_full};
 use super::super::partial::Partial;
 use super::super::snapshot::{expect_archive, unpack_stream};
 use super::super::store::Inner;
 use super::super::{Digest, Layer, pipeline};
 use super::gate::Unfinished;
+use crate::sys::fault;
 
 /// Pieces from the network that may wait for the disk.
 const WAITING: usize = 8;
@@ -24,6 +26,7 @@ pub(super) struct Wanted {
     pub(super) layer: Layer,
     pub(super) chain_id: Digest,
     pub(super) below: Unfinished,
+    pub(super) _alive: mpsc::Sender<Infallible>,
 }
 
 /// The other side of a layer that a thread receives.
@@ -84,10 +87,20 @@ impl Wanted {
         let left = self.layer.size.saturating_sub(before);
         let source = start.chain(Incoming { from, piece: Bytes::new(), left });
         let mut known = before;
+        let mut still = self.layer.size;
+        let blobs = &self.inner.blobs;
         let keep = move |bytes: &[u8]| {
             let old = usize::try_from(known).unwrap_or(usize::MAX).min(bytes.len());
             known -= old as u64;
-            end.write_all(&bytes[old..])
+            let kept =
+                fault::point(|| "keeping a piece of a blob".to_owned()).and_then(|()| end.write_all(&bytes[old..]));
+            match kept {
+                Err(e) if is_full(&e) => Err(Full { needed: still, free: blobs.free() }.into()),
+                other => {
+                    still = still.saturating_sub(bytes.len() as u64);
+                    other
+                }
+            }
         };
         let mut source = Some((source, keep));
         self.inner.make_snapshot(&self.chain_id.hex(), |aside| {
@@ -101,6 +114,20 @@ impl Wanted {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// The disk became full: what of the blob is still to be kept, and what was free just then.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("{needed} bytes more are needed")]
+pub(super) struct Full {
+    pub(super) needed: u64,
+    pub(super) free: u64,
+}
+
+impl From<Full> for io::Error {
+    fn from(full: Full) -> io::Error {
+        io::Error::new(io::ErrorKind::StorageFull, full)
     }
 }
 

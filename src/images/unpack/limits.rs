@@ -31,7 +31,7 @@ impl Budget {
         Ok(Budget { bytes: free.min(MAX_BYTES), entries: MAX_ENTRIES, free })
     }
 
-    /// Takes one entry with so many bytes of data, before any of them is read.
+    /// Takes one entry with so many bytes of data, before any of them is read. [`Error::NoSpace`] where the disk is the limit.
     pub(super) fn take(&mut self, data: u64, size: u64) -> Result<(), Error> {
         self.entries = self
             .entries
@@ -46,11 +46,7 @@ impl Budget {
 
     fn too_large(&self, data: u64) -> Error {
         if self.free < MAX_BYTES {
-            let missing = data - self.bytes;
-            Error::TooLarge(format!(
-                "it needs at least {missing} bytes more than the {} that are free on the disk",
-                self.free
-            ))
+            Error::NoSpace { place: String::new(), needed: data, free: self.bytes }
         } else {
             Error::TooLarge("it unpacks to more than 64 GiB".to_owned())
         }

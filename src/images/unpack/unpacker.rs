@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::BufRead;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, makedev};
 use rustix::io::Errno;
@@ -15,6 +15,9 @@ use crate::images::cursor::{Blocked, Cursor, Missing, set_opaque};
 use crate::images::error::{Error, printable};
 use crate::images::tar::{Entry, Kind, Reader, Segment};
 use crate::images::tree;
+
+/// Data of an archive that is read only to say how much there is.
+const MAX_COUNTED: u64 = 4 << 30;
 
 /// A layer being unpacked.
 pub(super) struct Unpacker<'a> {
@@ -97,7 +100,12 @@ impl<'a> Unpacker<'a> {
 
     /// Unpacks one entry, reading its body.
     pub(super) fn entry(&mut self, entry: &Entry, body: &mut Reader<impl BufRead>) -> Result<(), Error> {
-        self.place(entry, body).map_err(|fault| explain(fault, &entry.name))
+        self.place(entry, body).map_err(|fault| match fault {
+            Fault::Kernel(Errno::NOSPC | Errno::DQUOT) | Fault::Other(Error::NoSpace { .. }) => {
+                self.full(data_of(entry), body)
+            }
+            fault => explain(fault, &entry.name),
+        })
     }
 
     /// Gives directories their final attributes, deepest first.
@@ -108,10 +116,30 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
+    /// The error for a full disk, at an entry with so much data. How much more the rest takes is read from the archive, as far as
+    /// that doesn't take too long.
+    fn full(&self, data: u64, body: &mut Reader<impl BufRead>) -> Error {
+        let place = fs_err::read_link(format!("/proc/self/fd/{}", self.root.as_raw_fd())).unwrap_or_default();
+        let Ok(disk) = rustix::fs::fstatvfs(self.root) else { return Error::TooLarge("the disk is full".to_owned()) };
+        if disk.f_files > 0 && disk.f_favail == 0 {
+            let why = format!("{} takes no more files: its inodes are used up", place.display());
+            return Error::TooLarge(why);
+        }
+        let rounded = |data: u64| data.next_multiple_of(disk.f_frsize.max(1));
+        let (mut needed, mut to_skip) = (rounded(data), data);
+        while to_skip <= MAX_COUNTED
+            && let Ok(Some(entry)) = body.next()
+        {
+            to_skip += data_of(&entry);
+            needed += rounded(data_of(&entry));
+        }
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        Error::NoSpace { place: place.display().to_string(), needed, free }
+    }
+
     fn place(&mut self, entry: &Entry, body: &mut Reader<impl BufRead>) -> Result<(), Fault> {
         let parts = names::parts(&entry.name)?;
-        let data = entry.sparse.as_ref().map_or(entry.size, |map| map.iter().map(|segment| segment.len).sum());
-        self.budget.take(data, entry.size)?;
+        self.budget.take(data_of(entry), entry.size)?;
         match names::meaning(&parts)? {
             Meaning::Skip => return Ok(()),
             Meaning::Opaque => return self.opaque(&parts[..parts.len() - 1]),
@@ -370,6 +398,11 @@ impl<'a> Unpacker<'a> {
     }
 }
 
+/// Bytes of an entry's data.
+fn data_of(entry: &Entry) -> u64 {
+    entry.sparse.as_ref().map_or(entry.size, |map| map.iter().map(|segment| segment.len).sum())
+}
+
 /// Whether it pays to leave a hole for these bytes.
 fn is_hole(bytes: &[u8]) -> bool {
     bytes.len() >= 4096 && bytes[0] == 0 && bytes.iter().all(|&b| b == 0)
@@ -393,10 +426,6 @@ fn write_at(file: &OwnedFd, mut bytes: &[u8], mut at: u64) -> Result<(), Errno> 
 fn explain(fault: Fault, name: &[u8]) -> Error {
     match fault {
         Fault::Why(why) => Error::Entry { entry: printable(name), why: why.to_owned() },
-        Fault::Kernel(Errno::NOSPC | Errno::DQUOT) => Error::TooLarge(format!(
-            "the disk became full at entry `{}`; free some space and try again",
-            printable(name)
-        )),
         Fault::Kernel(errno) => Error::Entry { entry: printable(name), why: std::io::Error::from(errno).to_string() },
         Fault::Other(error) => error,
     }
