@@ -7,7 +7,7 @@ use super::error::Error;
 use crate::images::Digest;
 use crate::net::files::ResolvConf;
 use crate::net::ipam::{Ipam, LeaseRequest, NetworkRequest};
-use crate::net::{Bridge, Endpoint, Host};
+use crate::net::{Bridge, Endpoint, Host, Outward};
 use crate::sys::process::start_time;
 
 /// Begins the alias of every build's bridge; the builder's pid and start time follow.
@@ -44,7 +44,16 @@ impl Bridged {
             ipv6: false,
         };
         let subnets = ipam.allocate(&request, &host.busy()?)?;
-        let bridge = Bridge { name, alias, subnets, internal: false, mtu: None, icc: false, masquerade: true };
+        let bridge = Bridge {
+            name,
+            alias,
+            subnets,
+            internal: false,
+            mtu: None,
+            icc: false,
+            masquerade: true,
+            outward: Outward::default(),
+        };
         let made = Self { host, ipam, bridge, veth: format!("stv{unique}") };
         made.host.ensure_bridge(&made.bridge)?;
         Ok(made)
@@ -61,6 +70,7 @@ impl Bridged {
             addresses,
             gateways: self.bridge.subnets.iter().filter_map(|subnet| subnet.gateway).collect(),
             mac: None,
+            settings: Vec::new(),
         };
         self.host.attach(netns, &[endpoint], false)?;
         Ok(())

@@ -44,7 +44,8 @@ impl Supervisor {
         let neighbours = self.containers();
         let surroundings = self.surroundings(&desired, &identity, &service, &image, replaces, &neighbours)?;
         let hostname = hostname(&service, &surroundings.joins, &identity.id, &neighbours);
-        let record = record::record(&desired, identity, &service, &image, hostname, surroundings)?;
+        let mut record = record::record(&desired, identity, &service, &image, hostname, surroundings)?;
+        super::open_files::set(&mut record, &self.open_files);
         let (paths, store, boot_id) = (self.paths.clone(), self.store.clone(), self.boot_id.clone());
         let guests = self.guests.clone();
         let container = blocking(move || {

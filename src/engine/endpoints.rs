@@ -12,11 +12,12 @@ use super::control::Failure;
 use super::hosts::{addresses, reaches_host};
 use super::intent::Desired;
 use super::networks;
+use super::options;
 use super::record::Identity;
 use super::state::{Endpoint, Record};
 use super::supervisor::{Supervisor, blocking};
-use crate::net::Endpoint as Wire;
 use crate::net::ipam::LeaseRequest;
+use crate::net::{Endpoint as Wire, Gateway};
 use crate::spec::model::{Attachment, Service};
 
 impl Supervisor {
@@ -33,7 +34,6 @@ impl Supervisor {
         let mut endpoints = Vec::new();
         for (index, key) in keys.into_iter().enumerate() {
             let mut attachment = service.networks.get(key).cloned().flatten().unwrap_or_default();
-            attachment.interface_name.get_or_insert_with(|| format!("eth{index}"));
             attachment.mac_address = attachment.mac_address.or_else(|| service.mac_address.clone());
             if identity.discoverable {
                 attachment.aliases.insert(0, identity.service.clone());
@@ -41,7 +41,7 @@ impl Supervisor {
                 attachment.aliases.clear();
             }
             let name = crate::planner::network_name(&desired.project, key);
-            let endpoint = self.endpoint(&identity.id, key, &name, attachment);
+            let endpoint = self.endpoint(&identity.id, key, &name, attachment, index);
             endpoints.push(endpoint.map_err(|failure| Failure {
                 message: format!("service {}: {}", identity.service, failure.message),
                 ..failure
@@ -52,13 +52,14 @@ impl Supervisor {
         Ok(endpoints)
     }
 
-    /// Leases a container's addresses on a network.
+    /// Leases a container's addresses on a network; it is the `index`-th that the container is on.
     pub(crate) fn endpoint(
         &self,
         id: &str,
         key: &str,
         name: &str,
         attachment: Attachment,
+        index: usize,
     ) -> Result<Endpoint, Failure> {
         let failed = |e: &dyn std::fmt::Display| Failure::new(e.to_string());
         let network = networks::find(&self.paths, name).map_err(|e| failed(&e))?;
@@ -78,20 +79,28 @@ impl Supervisor {
             link_local(text).ok_or_else(|| failed(&format!("invalid link-local address {text:?} on network {name}")))
         });
         let link_local = link_local.collect::<Result<_, _>>()?;
+        let (ifname, settings) = options::of_interface(&attachment.driver_opts)?;
+        let prefix = network.bridge.interface_prefix.as_deref().unwrap_or("eth");
+        let ifname = attachment.interface_name.or(ifname).unwrap_or_else(|| format!("{prefix}{index}"));
         let addresses = self.ipam.lease(name, &request).map_err(|e| failed(&e))?;
+        let outward = &network.bridge.outward;
+        let mode = |address: &IpAddr| if address.is_ipv4() { outward.ipv4 } else { outward.ipv6 };
+        let routed = addresses.iter().map(IpNet::addr).filter(|address| mode(address) == Gateway::Routed).collect();
         Ok(Endpoint {
             key: key.to_owned(),
             network: name.to_owned(),
             network_id: network.id,
             gateways: gateways(&network.bridge, &addresses),
             bridge: network.bridge.name,
-            ifname: attachment.interface_name.unwrap_or_default(),
+            ifname,
             mac: attachment.mac_address.unwrap_or_else(|| mac_of(&addresses)),
             addresses: addresses.iter().map(ToString::to_string).collect(),
             link_local,
             aliases: attachment.aliases,
             internal: network.bridge.internal,
             foreign: network.project != self.project,
+            routed,
+            settings,
         })
     }
 
@@ -133,6 +142,7 @@ pub(crate) fn wires(record: &Record) -> Vec<Wire> {
                 .collect(),
             gateways: endpoint.gateways.iter().filter_map(|text| text.parse().ok()).collect(),
             mac: parse_mac(&endpoint.mac),
+            settings: endpoint.settings.clone(),
         }
     };
     record.endpoints.iter().map(wire).collect()

@@ -10,6 +10,9 @@ use crate::net::files::{self, ResolvConf};
 /// The resolver inside every container.
 const RESOLVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 11));
 
+/// Where programs find their resolver, on the host and in containers.
+pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// In `extra_hosts`: the host, as the container's network sees it.
 const GATEWAY: &str = "host-gateway";
 
@@ -24,7 +27,7 @@ pub(crate) fn files(record: &Record) -> Vec<(&'static str, String)> {
     vec![
         ("/etc/hosts", files::hosts(&names, &addresses, &extra_hosts(record))),
         ("/etc/hostname", format!("{}\n", record.hostname)),
-        ("/etc/resolv.conf", resolv_conf(record)),
+        (RESOLV_CONF, resolv_conf(record, &host_resolver())),
     ]
 }
 
@@ -54,26 +57,26 @@ fn extra_hosts(record: &Record) -> Vec<(String, IpAddr)> {
     record.config.extra_hosts.iter().filter_map(entry).flatten().collect()
 }
 
-fn resolv_conf(record: &Record) -> String {
+/// A container's `/etc/resolv.conf`, where the host's is `host`.
+pub(crate) fn resolv_conf(record: &Record, host: &ResolvConf) -> String {
     let service = &record.config;
-    let host = host_resolver();
     let servers: Vec<IpAddr> = match record.joins.net.as_deref() {
         None => vec![RESOLVER],
         _ if !service.dns.is_empty() => service.dns.iter().filter_map(|server| server.parse().ok()).collect(),
         Some("host") => host.servers.clone(),
         _ => Vec::new(),
     };
-    let search = if service.dns_search.is_empty() { host.search } else { service.dns_search.clone() };
-    let search: Vec<String> = search.into_iter().filter(|domain| domain != ".").collect();
-    let options = match (service.dns_opt.is_empty(), record.joins.net.is_none()) {
-        (false, _) => service.dns_opt.clone(),
-        (true, true) => vec!["ndots:0".to_owned()],
-        (true, false) => host.options,
-    };
+    let search = if service.dns_search.is_empty() { &host.search } else { &service.dns_search };
+    let search: Vec<String> = search.iter().filter(|domain| *domain != ".").cloned().collect();
+    let mut options = if service.dns_opt.is_empty() { &host.options } else { &service.dns_opt }.clone();
+    let is_own = service.dns_opt.is_empty() && record.joins.net.is_none();
+    if is_own && !options.iter().any(|option| option.starts_with("ndots:")) {
+        options.push("ndots:0".to_owned());
+    }
     files::resolv_conf(&servers, &search, &options)
 }
 
 /// The host's resolver configuration; empty where there is none.
 pub(crate) fn host_resolver() -> ResolvConf {
-    ResolvConf::parse(&fs_err::read_to_string("/etc/resolv.conf").unwrap_or_default())
+    ResolvConf::parse(&fs_err::read_to_string(RESOLV_CONF).unwrap_or_default())
 }

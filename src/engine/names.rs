@@ -2,24 +2,29 @@
 //! networks, and the servers for all others.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, Read as _};
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use fs_err as fs;
 use ipnet::IpNet;
+use rustix::fs::OFlags;
 
 use super::control::Failure;
-use super::hosts::host_resolver;
+use super::hosts::{RESOLV_CONF, host_resolver, resolv_conf};
 use super::logs::Changes;
-use super::state::{Record, Status, read_json};
-use super::supervisor::{Supervisor, short, tracing_line};
+use super::state::{Container, Record, Status, read_json};
+use super::supervisor::{Supervisor, blocking, short, tracing_line};
+use crate::net::files::ResolvConf;
 use crate::net::{DnsSockets, dns};
 use crate::sys::file::write_atomic;
+use crate::sys::path::open_in_root;
 
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// More than a C library reads.
+const LONGEST_RESOLV_CONF: u64 = 64 << 10;
 
 /// Where the shim keeps a container's resolver sockets.
 pub(crate) fn dns_key(id: &str) -> String {
@@ -105,7 +110,7 @@ impl Supervisor {
 
     fn follow_servers(self: Rc<Self>) -> io::Result<()> {
         let changes = Changes::new()?;
-        let mut servers = host_resolver().servers;
+        let mut before = host_resolver();
         // A symbolic link may change, and so may what it leads to.
         let real = fs::canonicalize(RESOLV_CONF).unwrap_or_else(|_| PathBuf::from(RESOLV_CONF));
         for folder in [Path::new(RESOLV_CONF).parent(), real.parent()].into_iter().flatten() {
@@ -113,13 +118,18 @@ impl Supervisor {
         }
         tokio::task::spawn_local(async move {
             while changes.next().await.is_ok() {
-                let now = host_resolver().servers;
-                if now != servers {
-                    servers = now;
-                    for container in self.containers() {
-                        self.dns.update(client(&container.record, &servers));
-                    }
+                let now = host_resolver();
+                if now == before {
+                    continue;
                 }
+                let containers = self.containers();
+                for container in &containers {
+                    self.dns.update(client(&container.record, &now.servers));
+                }
+                let rewrites: Vec<_> =
+                    containers.iter().filter_map(|one| rewrite(one, &containers, &before, &now)).collect();
+                let _ = blocking(move || rewrites.iter().for_each(Rewrite::run)).await;
+                before = now;
             }
         });
         Ok(())
@@ -156,6 +166,42 @@ impl Supervisor {
             let _ = fs::remove_file(file(&folder, network, &self.project));
         }
         *self.told.borrow_mut() = told;
+    }
+}
+
+/// A running container's `/etc/resolv.conf` that is to follow the host's.
+struct Rewrite {
+    pid: i32,
+    old: String,
+    new: String,
+}
+
+/// What becomes of a container's file. One in another's network has the other's.
+fn rewrite(container: &Container, all: &[Container], before: &ResolvConf, now: &ResolvConf) -> Option<Rewrite> {
+    let joined = container.record.joins.net.as_deref();
+    let source = all.iter().find(|other| Some(other.record.id.as_str()) == joined).unwrap_or(container);
+    let (old, new) = (resolv_conf(&source.record, before), resolv_conf(&source.record, now));
+    let pid = Some(container.state.pid).filter(|pid| *pid > 0 && old != new)?;
+    Some(Rewrite { pid, old, new })
+}
+
+impl Rewrite {
+    /// Changes the file, unless somebody else did.
+    fn run(&self) {
+        let change = || -> io::Result<()> {
+            let root = fs::File::open(format!("/proc/{}/root", self.pid))?;
+            let file = open_in_root(root.as_fd(), Path::new(RESOLV_CONF), OFlags::RDWR | OFlags::NONBLOCK)?;
+            let mut file = std::fs::File::from(file);
+            let mut text = String::new();
+            (&mut file).take(LONGEST_RESOLV_CONF).read_to_string(&mut text)?;
+            if text == self.old {
+                file.write_all_at(self.new.as_bytes(), 0)?;
+                file.set_len(self.new.len() as u64)?;
+            }
+            Ok(())
+        };
+        // A container that ends meanwhile needs none.
+        let _ = change();
     }
 }
 

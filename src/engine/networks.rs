@@ -12,11 +12,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::control::{Action, Failure, Kind};
+use super::options::Options;
 use super::paths::Paths;
 use super::state::{VERSION, read_json};
 use super::supervisor::{Supervisor, blocking};
 use crate::net::ipam::{Ipam, NetworkRequest, PoolRequest};
-use crate::net::{self, Host};
+use crate::net::{self, Host, Outward};
 use crate::planner;
 use crate::spec::model;
 use crate::sys::file::write_atomic;
@@ -62,12 +63,24 @@ pub struct Bridge {
     pub icc: bool,
     /// Traffic to outside gets the host's address.
     pub masquerade: bool,
+    /// How it and the world meet besides.
+    #[serde(default)]
+    pub outward: Outward,
+    /// The bridge has no IPv4 address: somebody else has the gateway's.
+    #[serde(default)]
+    pub inhibit_ipv4: bool,
+    /// Begins the names of interfaces inside, instead of `eth`.
+    #[serde(default)]
+    pub interface_prefix: Option<String>,
 }
 
 impl Network {
     /// The bridge in the words of the layer below.
     pub(crate) fn to_bridge(&self) -> net::Bridge {
-        let subnets = self.bridge.subnets.iter().map(|&(cidr, gateway)| net::Subnet { cidr, gateway }).collect();
+        let own = |cidr: &IpNet| !(self.bridge.inhibit_ipv4 && cidr.addr().is_ipv4());
+        let subnet =
+            |&(cidr, gateway): &(IpNet, Option<IpAddr>)| net::Subnet { cidr, gateway: gateway.filter(|_| own(&cidr)) };
+        let subnets = self.bridge.subnets.iter().map(subnet).collect();
         net::Bridge {
             name: self.bridge.name.clone(),
             alias: owner(&self.project, &self.name),
@@ -76,6 +89,7 @@ impl Network {
             mtu: self.bridge.mtu,
             icc: self.bridge.icc,
             masquerade: self.bridge.masquerade,
+            outward: self.bridge.outward.clone(),
         }
     }
 }
@@ -115,8 +129,8 @@ pub fn find(paths: &Paths, name: &str) -> io::Result<Option<Network>> {
 
 const SUFFIX: &str = ".network.json";
 
-/// Makes a network of a project's file, or repairs its bridge. Returns the firewall chains of others that keep it from
-/// reaching other hosts.
+/// Makes a network of a project's file, or repairs its bridge. Returns what is to be said of it: options without a meaning,
+/// and firewall chains of others that keep it from reaching other hosts.
 pub fn ensure(
     paths: &Paths,
     host: &Host,
@@ -130,7 +144,16 @@ pub fn ensure(
     };
     let bridge = network.to_bridge();
     host.ensure_bridge(&bridge).map_err(|e| failure(&wanted.name, &e))?;
-    if bridge.internal { Ok(Vec::new()) } else { host.obstacles(&bridge.name).map_err(|e| failure(&wanted.name, &e)) }
+    let unknown = Options::parse(&wanted.name, &wanted.driver_opts, wanted.internal)?.unknown;
+    let mut warnings: Vec<_> =
+        unknown.iter().map(|option| format!("the driver option `{option}` has no effect")).collect();
+    if !bridge.internal {
+        let chains = host.obstacles(&bridge.name).map_err(|e| failure(&wanted.name, &e))?;
+        warnings.extend(chains.iter().map(|chain| {
+            format!("the firewall chain `{chain}` drops what containers send to other hosts; add a rule there that accepts it")
+        }));
+    }
+    Ok(warnings)
 }
 
 /// Makes a network that belongs to no project.
@@ -145,6 +168,9 @@ pub fn create(paths: &Paths, host: &Host, wanted: &model::Network) -> Result<Net
         return Err(
             Failure::new(format!("the network name {name} has a meaning of its own")).hint("choose another name")
         );
+    }
+    if let Some(option) = Options::parse(name, &wanted.driver_opts, wanted.internal)?.unknown.first() {
+        return Err(Failure::new(format!("network {name}: {option} is no option of the bridge driver")));
     }
     let failed = |e: io::Error| Failure::new(format!("network {name}: {e}"));
     if find(paths, name).map_err(failed)?.is_some() {
@@ -179,37 +205,15 @@ pub fn remove(paths: &Paths, host: &Host, name: &str) -> Result<(), Failure> {
 
 fn describe(paths: &Paths, host: &Host, project: &str, key: &str, wanted: &model::Network) -> Result<Network, Failure> {
     let name = &wanted.name;
-    let option = |short: &str, long: &str| {
-        wanted.driver_opts.get(&format!("com.docker.network.{long}")).or_else(|| wanted.driver_opts.get(short))
-    };
-    let off = |value: Option<&String>| {
-        value.is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "false" | "f" | "0"))
-    };
-    // With a gateway mode of `isolated`, the host has no address on the network.
-    let mut isolated = Vec::new();
-    for ipv4 in [true, false] {
-        let key = format!("com.docker.network.bridge.gateway_mode_{}", if ipv4 { "ipv4" } else { "ipv6" });
-        match wanted.driver_opts.get(&key).map(String::as_str) {
-            None | Some("" | "nat") => {}
-            Some("isolated") if wanted.internal => isolated.push(ipv4),
-            Some("isolated") => {
-                return Err(Failure::new(format!("network {name}: {key}: isolated is for internal networks"))
-                    .hint("say `internal: true`, too"));
-            }
-            Some(other) => {
-                return Err(Failure::new(format!("network {name}: {key}: {other} is not supported"))
-                    .hint("use `nat`, and publish the ports that others shall reach"));
-            }
-        }
-    }
-    let bridge_name = option("bridge_name", "bridge.name").cloned().unwrap_or_else(|| bridge_name(paths, name));
+    let options = Options::parse(name, &wanted.driver_opts, wanted.internal)?;
+    let bridge_name = options.bridge.unwrap_or_else(|| bridge_name(paths, name));
     let request = NetworkRequest {
         name: name.clone(),
         owner: project.to_owned(),
         bridge: bridge_name.clone(),
         pools: pools(wanted)?,
-        ipv4: wanted.enable_ipv4.unwrap_or(true),
-        ipv6: wanted.enable_ipv6.unwrap_or(false),
+        ipv4: wanted.enable_ipv4.or(options.enable_ipv4).unwrap_or(true),
+        ipv6: wanted.enable_ipv6.or(options.enable_ipv6).unwrap_or(false),
     };
     let busy = host.busy().map_err(|e| failure(name, &e))?;
     let ipam = Ipam::open(&paths.networks()).map_err(|e| failure(name, &e))?;
@@ -236,13 +240,16 @@ fn describe(paths: &Paths, host: &Host, project: &str, key: &str, wanted: &model
                 .into_iter()
                 .map(|subnet| {
                     let ipv4 = subnet.cidr.addr().is_ipv4();
-                    (subnet.cidr, subnet.gateway.filter(|_| !isolated.contains(&ipv4)))
+                    (subnet.cidr, subnet.gateway.filter(|_| !options.isolated.contains(&ipv4)))
                 })
                 .collect(),
             internal: wanted.internal,
-            mtu: option("mtu", "driver.mtu").and_then(|mtu| mtu.parse().ok()),
-            icc: !off(option("icc", "bridge.enable_icc")),
-            masquerade: !off(option("masquerade", "bridge.enable_ip_masquerade")),
+            mtu: options.mtu,
+            icc: options.icc.unwrap_or(true),
+            masquerade: options.masquerade.unwrap_or(true),
+            outward: options.outward,
+            inhibit_ipv4: options.inhibit_ipv4,
+            interface_prefix: options.interface_prefix,
         },
     };
     let file = paths.networks().join(format!("{name}{SUFFIX}"));
@@ -297,11 +304,8 @@ impl Supervisor {
         self.report(Kind::Network, &name, "", "", Action::Creating);
         let _change = self.network.read().await;
         let (paths, host, project) = (self.paths.clone(), self.host.clone(), self.project.clone());
-        let obstacles = blocking(move || ensure(&paths, &host, &project, &key, &wanted)).await??;
-        for chain in obstacles {
-            let message = format!(
-                "the firewall chain `{chain}` drops what containers send to other hosts; add a rule there that accepts it"
-            );
+        let warnings = blocking(move || ensure(&paths, &host, &project, &key, &wanted)).await??;
+        for message in warnings {
             self.report(Kind::Network, &name, "", "", Action::Warning { message });
         }
         self.report(Kind::Network, &name, "", "", Action::Created);

@@ -22,7 +22,7 @@ impl Supervisor {
         self: &Rc<Self>,
         id: &str,
         network: &str,
-        mut attachment: Attachment,
+        attachment: Attachment,
     ) -> Result<(), Failure> {
         let lock = self.container_lock(id);
         let _held = lock.lock().await;
@@ -41,9 +41,9 @@ impl Supervisor {
         let _change = self.network.read().await;
         let (host, bridge) = (self.host.clone(), file.to_bridge());
         blocking(move || host.ensure_bridge(&bridge)).await?.map_err(|e| failed(&name, &e))?;
-        attachment.interface_name.get_or_insert_with(|| free_interface(&record.endpoints));
         let key = if file.key.is_empty() { network.to_owned() } else { file.key };
-        let mut endpoint = self.endpoint(id, &key, network, attachment)?;
+        let index = free_interface(&record.endpoints);
+        let mut endpoint = self.endpoint(id, &key, network, attachment, index)?;
         let leads = |ipv4: bool| record.endpoints.iter().flat_map(|e| &e.gateways).any(|g| g.contains(':') != ipv4);
         endpoint.gateways.retain(|gateway| !endpoint.internal && !leads(!gateway.contains(':')));
         record.endpoints.push(endpoint);
@@ -151,10 +151,10 @@ fn namespace(container: &Container) -> Result<Option<fs::File>, Failure> {
     }
 }
 
-/// The first of `eth0`, `eth1`, … that no attachment has.
-fn free_interface(endpoints: &[Endpoint]) -> String {
-    let taken = |name: &String| endpoints.iter().any(|endpoint| endpoint.ifname == *name);
-    (0..=endpoints.len()).map(|index| format!("eth{index}")).find(|name| !taken(name)).unwrap_or_default()
+/// The first number that no interface has behind its letters.
+fn free_interface(endpoints: &[Endpoint]) -> usize {
+    let taken = |index: &usize| endpoints.iter().any(|endpoint| endpoint.ifname.ends_with(&index.to_string()));
+    (0..=endpoints.len() * 10).find(|index| !taken(index)).unwrap_or(endpoints.len())
 }
 
 fn failed(container: &str, error: &net::Error) -> Failure {

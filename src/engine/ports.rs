@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::control::Failure;
+use super::reach::Reach;
 use super::state::{Published, Record};
 use super::supervisor::{Supervisor, blocking, tracing_line};
 use crate::net::publish::{self, Proxy, Request, Reserved, Route};
@@ -22,15 +23,15 @@ impl Supervisor {
         }
         let mut reserved = self.reserved.borrow_mut().remove(&record.name).unwrap_or_default();
         let (host, owned) = (self.host.clone(), record.clone());
-        let addresses = targets(record);
+        let (addresses, reach) = (targets(record), Reach::of(record));
         let _change = self.network.read().await;
         let (published, guards) = blocking(move || -> Result<_, Failure> {
             let (name, ports) = (&owned.name, &owned.config.ports);
             if reserved.is_empty() {
-                reserved = reserve(&host, name, &owned.service, ports)?;
+                reserved = reserve(&host, name, &owned.service, ports, reach)?;
             }
             let published: Vec<Published> =
-                reserved.iter().zip(ports).flat_map(|(held, port)| published(held, port)).collect();
+                reserved.iter().zip(ports).flat_map(|(held, port)| published(held, port, reach)).collect();
             let mappings = mappings(&published, &addresses);
             host.firewall().publish(&mappings).map_err(|e| Failure::new(format!("container {name}: {e}")))?;
             Ok((published, reserved.into_iter().flat_map(|held| held.guards).collect::<Vec<_>>()))
@@ -60,7 +61,7 @@ impl Supervisor {
 
     /// Finds every port that the project's new containers publish, before anything starts. Ports of containers that
     /// run already are theirs to give.
-    pub(crate) async fn reserve_ports(&self, wanted: Vec<(String, String, Vec<Port>)>) -> Result<(), Failure> {
+    pub(crate) async fn reserve_ports(&self, wanted: Vec<(String, String, Vec<Port>, Reach)>) -> Result<(), Failure> {
         let ours: Vec<(u16, String)> = self
             .containers()
             .iter()
@@ -72,7 +73,7 @@ impl Supervisor {
         };
         let wanted: Vec<_> = wanted
             .into_iter()
-            .filter(|(_, _, ports)| {
+            .filter(|(_, _, ports, _)| {
                 !ports.is_empty() && !ports.iter().any(|port| is_ours(port) || port.published.is_none())
             })
             .collect();
@@ -81,8 +82,8 @@ impl Supervisor {
         }
         let host = self.host.clone();
         let held = blocking(move || {
-            let hold = |(name, service, ports): (String, String, Vec<Port>)| {
-                reserve(&host, &name, &service, &ports).map(|held| (name, held))
+            let hold = |(name, service, ports, reach): (String, String, Vec<Port>, Reach)| {
+                reserve(&host, &name, &service, &ports, reach).map(|held| (name, held))
             };
             wanted.into_iter().map(hold).collect::<Result<Vec<_>, _>>()
         });
@@ -136,20 +137,24 @@ fn routes(published: &[Published], addresses: &[IpAddr]) -> Vec<Route> {
             protocol: port.protocol.parse().ok()?,
             container: SocketAddr::new(*same.or(addresses.first())?, port.target),
         })
-        .filter(|_| from_itself || same.is_none())
+        .filter(|_| port.host_port != 0 && (from_itself || same.is_none()))
     };
     published.iter().filter_map(route).collect()
 }
 
-fn reserve(host: &Host, name: &str, service: &str, ports: &[Port]) -> Result<Vec<Reserved>, Failure> {
+fn reserve(host: &Host, name: &str, service: &str, ports: &[Port], reach: Reach) -> Result<Vec<Reserved>, Failure> {
     let one = |(index, port): (usize, &Port)| {
         let invalid = |what: &str| Failure::new(format!("container {name}: invalid {what} of port {}", port.target));
         let range = |text: &String| -> Option<RangeInclusive<u16>> {
             let (first, last) = text.split_once('-').unwrap_or((text, text));
             Some(first.parse().ok()?..=last.parse().ok()?)
         };
+        let address = |ip: &String| ip.parse::<IpAddr>().map_err(|_| invalid("host address"));
+        let address = port.host_ip.as_ref().map(address).transpose()?;
+        let mut addresses = address.map_or_else(publish::everywhere, |address| vec![address]);
+        addresses.retain(|address| reach.includes(address));
         let request = Request {
-            host_ip: port.host_ip.as_ref().map(|ip| ip.parse().map_err(|_| invalid("host address"))).transpose()?,
+            addresses,
             ports: match port.published.as_ref().filter(|text| *text != "0") {
                 Some(text) => Some(range(text).ok_or_else(|| invalid("host port"))?),
                 None => None,
@@ -165,15 +170,19 @@ fn reserve(host: &Host, name: &str, service: &str, ports: &[Port]) -> Result<Vec
     ports.iter().enumerate().map(one).collect()
 }
 
-/// One for each address family.
-fn published(held: &Reserved, port: &Port) -> Vec<Published> {
-    let everywhere = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
-    let addresses = held.host_ip.map_or_else(|| everywhere[..held.guards.len().clamp(1, 2)].to_vec(), |ip| vec![ip]);
-    let published = |ip: IpAddr| Published {
+/// One for each address of the host, and one for each address family in which the container answers itself.
+fn published(held: &Reserved, port: &Port, reach: Reach) -> Vec<Published> {
+    let published = |ip: IpAddr, host_port: u16| Published {
         host_ip: ip.to_string(),
-        host_port: held.port,
+        host_port,
         target: port.target,
         protocol: held.protocol.to_string(),
     };
-    addresses.into_iter().map(published).collect()
+    let asked: Option<IpAddr> = port.host_ip.as_ref().and_then(|ip| ip.parse().ok());
+    let opens = |own: &IpAddr| {
+        !reach.includes(own) && asked.is_none_or(|ip| ip.is_ipv4() == own.is_ipv4() && !ip.is_loopback())
+    };
+    let opened = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()].into_iter().filter(opens);
+    let hosts = held.addresses.iter().map(|ip| published(*ip, held.port));
+    hosts.chain(opened.map(|ip| published(ip, 0))).collect()
 }

@@ -10,6 +10,7 @@ use fs_err as fs;
 use super::control::{self, Action, Failure, Kind, Request};
 use super::execute::Interrupted;
 use super::intent::{Desired, up_options};
+use super::reach::Reach;
 use super::state::{self, Container};
 use super::supervisor::Supervisor;
 use crate::planner::{self, Plan, PlanOptions, Verb};
@@ -213,7 +214,8 @@ impl Supervisor {
                 && let Some(service) = desired.project.services.get(key)
             {
                 super::volumes::check_sources(key, service)?;
-                wanted.push((name.clone(), key.clone(), service.ports.clone()));
+                let reach = Reach::planned(&self.paths, &desired.project, service);
+                wanted.push((name.clone(), key.clone(), service.ports.clone(), reach));
             }
         }
         self.reserve_ports(wanted).await

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use fs_err as fs;
@@ -114,6 +114,12 @@ pub struct Endpoint {
     /// Whether the network was made by another project, or by hand.
     #[serde(default)]
     pub foreign: bool,
+    /// Those of its addresses at which other machines reach it directly, on the ports that it publishes.
+    #[serde(default)]
+    pub routed: Vec<IpAddr>,
+    /// Kernel settings of the interface: names below `net` with `IFNAME` in the place of its own, and their values.
+    #[serde(default)]
+    pub settings: Vec<(String, String)>,
 }
 
 /// A mount, as `ps` and `inspect` show it and as the next container inherits it.
@@ -220,7 +226,7 @@ pub enum Health {
 pub struct Published {
     /// Address on the host.
     pub host_ip: String,
-    /// Port on the host.
+    /// Port on the host; 0: the container answers at its own address.
     pub host_port: u16,
     /// Port in the container.
     pub target: u16,

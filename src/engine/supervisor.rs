@@ -27,12 +27,14 @@ use super::estate::Estate;
 use super::exec::ExecEnd;
 use super::guests::Guests;
 use super::history::{Entry, History};
+use super::open_files;
 use super::paths::Paths;
 use super::state::{self, Container, RunState, Status};
 use crate::images::Store;
 use crate::net::ipam::Ipam;
 use crate::net::publish::{Proxy, Reserved};
 use crate::net::{Host, dns};
+use crate::runtime::launch::Rlimit;
 use crate::runtime::{cgroup, shim};
 use crate::sys::file::Lock;
 use crate::sys::frame::AsyncFrames;
@@ -46,6 +48,8 @@ pub(crate) struct Supervisor {
     pub(crate) paths: Paths,
     pub(crate) project: String,
     pub(crate) boot_id: String,
+    /// How many files containers may open that have no limit of their own.
+    pub(crate) open_files: Rlimit,
     pub(crate) store: Store,
     pub(crate) host: Host,
     pub(crate) dns: dns::Server,
@@ -100,8 +104,8 @@ pub(crate) struct Turn {
 /// The hidden first argument that makes a process a supervisor.
 pub const ARGUMENT: &str = "__supervisor";
 
-/// Entry of the process, from the arguments after [`ARGUMENT`]: `PROJECT [ROOT]`. Standard input may be the first
-/// client's connection.
+/// Entry of the process, from the arguments after [`ARGUMENT`]: `PROJECT [ROOT] [--open-files=N]`. Standard input may be
+/// the first client's connection.
 pub fn main(args: &[String]) -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -119,9 +123,10 @@ pub(crate) fn tracing_line(text: &str) {
 }
 
 fn run(args: &[String]) -> io::Result<()> {
-    let (project, root) = match args {
-        [project] => (project, None),
-        [project, root] => (project, Some(PathBuf::from(root))),
+    let (open_files, args) = open_files::raise(args)?;
+    let (project, root) = match args.as_slice() {
+        [project] => (*project, None),
+        [project, root] => (*project, Some(PathBuf::from(root))),
         _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "usage: __supervisor PROJECT [ROOT]")),
     };
     let _ = rustix::process::setsid();
@@ -136,7 +141,7 @@ fn run(args: &[String]) -> io::Result<()> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(16).build()?;
     let local = tokio::task::LocalSet::new();
-    let result = local.block_on(&runtime, Supervisor::serve(paths, project.clone(), first));
+    let result = local.block_on(&runtime, Supervisor::serve(paths, project.clone(), open_files, first));
     drop(lock);
     runtime.shutdown_background();
     result
@@ -150,11 +155,12 @@ fn ignore_terminal_signals() -> io::Result<()> {
 }
 
 impl Supervisor {
-    async fn serve(paths: Paths, project: String, first: Option<UnixStream>) -> io::Result<()> {
+    async fn serve(paths: Paths, project: String, open_files: Rlimit, first: Option<UnixStream>) -> io::Result<()> {
         let listener = listen(&paths, &project)?;
         let store = Store::open(&paths.lib).map_err(io::Error::other)?;
         let this = Rc::new(Self {
             boot_id: state::boot_id()?,
+            open_files,
             store,
             host: Host::current(),
             dns: dns::Server::new(),
@@ -282,10 +288,9 @@ impl Supervisor {
     }
 
     fn shim_options(&self) -> shim::SpawnOptions {
-        shim::SpawnOptions {
-            run_dir: self.paths.project_run(&self.project),
-            restart_argv: supervisor_args(&self.paths, &self.project),
-        }
+        let mut restart_argv = supervisor_args(&self.paths, &self.project);
+        restart_argv.push(open_files::argument(&self.open_files));
+        shim::SpawnOptions { run_dir: self.paths.project_run(&self.project), restart_argv }
     }
 
     /// Takes over a connected shim and listens to what it reports.

@@ -31,6 +31,8 @@ pub struct Endpoint {
     pub gateways: Vec<IpAddr>,
     /// Hardware address inside; `None` derives one from the first address.
     pub mac: Option<[u8; 6]>,
+    /// Kernel settings of the interface: names below `net` with `IFNAME` in the place of its own, and their values.
+    pub settings: Vec<(String, String)>,
 }
 
 /// What [`super::Host::attach`] made.
@@ -169,5 +171,6 @@ fn configure(endpoints: &[Endpoint]) -> Result<(), Error> {
             link::add_default_route(&mut batch, index, *gateway);
         }
     }
-    channel.execute(&batch)
+    channel.execute(&batch)?;
+    endpoints.iter().try_for_each(|endpoint| forwarding::set(&endpoint.ifname, &endpoint.settings))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::beside::{self, Guest};
 use super::error::Error;
@@ -35,6 +36,35 @@ pub struct Bridge {
     pub icc: bool,
     /// Whether traffic to outside gets the host's address.
     pub masquerade: bool,
+    /// How it and the world meet besides.
+    pub outward: Outward,
+}
+
+/// How a network and other machines meet, as the options of Docker's bridge driver have it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Outward {
+    /// For IPv4.
+    pub ipv4: Gateway,
+    /// For IPv6.
+    pub ipv6: Gateway,
+    /// Addresses that traffic to outside gets, at most one of each family; else that of the interface it leaves by.
+    pub sources: Vec<IpAddr>,
+    /// Interfaces of the host through which others reach all ports of containers directly.
+    pub trusted: Vec<String>,
+}
+
+/// The host as the gateway of a network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gateway {
+    /// Containers leave with the host's address; others reach the ports of the host that they publish.
+    #[default]
+    Nat,
+    /// The same, and other machines with a route reach all ports of containers.
+    Unprotected,
+    /// Containers leave with their own addresses, and answer there for the ports that they publish.
+    Routed,
 }
 
 /// A subnet of a [`Bridge`].
@@ -118,17 +148,18 @@ fn configure(channel: &Channel, bridge: &Bridge, index: u32, mtu: u32) -> Result
     Ok(alias)
 }
 
-/// Removes the bridge and its rules; what is missing already is no error.
+/// Removes the bridge and its rules; what is missing already is no error. The rules go last: whoever puts them back for
+/// all bridges that are there must not find this one after that.
 pub(super) fn remove(firewall: &Channel, name: &str) -> Result<(), Error> {
+    let channel = Channel::route()?;
+    let found = link::links(&channel)?.into_iter().find(|link| link.name == name);
+    let foreign = found.filter(|found| !is_ours(found) && !is_half_made(found));
+    if foreign.is_none() {
+        link::remove_links(&channel, [&name.to_owned()])?;
+    }
     ruleset::remove_network(firewall, name)?;
     beside::dismiss(firewall, name)?;
-    let channel = Channel::route()?;
-    let links = link::links(&channel)?;
-    let Some(found) = links.iter().find(|link| link.name == name) else { return Ok(()) };
-    if !is_ours(found) && !is_half_made(found) {
-        return Err(foreign(found));
-    }
-    link::remove_links(&channel, [&found.name])
+    foreign.map_or(Ok(()), |link| Err(self::foreign(&link)))
 }
 
 /// Names and aliases of our bridges.

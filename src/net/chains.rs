@@ -1,12 +1,14 @@
 //! The rules of the two tables: chains, and nothing that changes with what runs.
 
+use std::net::Ipv6Addr;
+
 use super::error::Error;
 use super::netlink::Channel;
 use super::nft::{Hook, Key, Kind, Rule, Set, Table, Transaction, Verdict, ct, ifname, payload, rules};
 use super::ruleset::{
     BRIDGE, BRIDGE_SETS, BRIDGES, EVERYWHERE_4, EVERYWHERE_6, HAIRPIN, HOST_USERS_4, HOST_USERS_6, INET, INET_SETS,
-    INTERNAL, LOOPED_4, LOOPED_6, MASQUERADED, MEMBERS_4, MEMBERS_6, NEIGHBOURS, PORTS, PUBLISHED_4, PUBLISHED_6,
-    UPLINKS, USER_CHAIN,
+    INTERNAL, LOOPED_4, LOOPED_6, MASQUERADED, MEMBERS_4, MEMBERS_6, NEIGHBOURS, OPENED_4, OPENED_6, PORTS,
+    PUBLISHED_4, PUBLISHED_6, ROUTED, SOURCES_4, SOURCES_6, TRUSTED, UNPROTECTED, UPLINKS, USER_CHAIN,
 };
 
 const PREROUTING: u32 = 0;
@@ -18,8 +20,9 @@ const POSTROUTING: u32 = 4;
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const ICMPV6: u8 = 58;
-const V4: u8 = 2;
-const V6: u8 = 10;
+/// What `meta nfproto` says of a packet.
+pub(super) const V4: u8 = 2;
+pub(super) const V6: u8 = 10;
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
@@ -29,6 +32,10 @@ const ROUTER_ADVERTISEMENT: u8 = 134;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const REDIRECT: u8 = 137;
+
+/// Where the metadata services of Amazon and Google are found by IPv6.
+const METADATA_6: [Ipv6Addr; 2] =
+    [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
 
 /// Tables, sets, chains and rules; elements stay.
 pub(super) fn write(transaction: &mut Transaction) {
@@ -85,6 +92,15 @@ fn inet_chains() -> Vec<Chain> {
     let icmp = |rule: Rule, protocol, kind| {
         rule.meta(Key::L4Proto).eq(&[protocol]).load(payload::ICMP_TYPE).eq(&[kind]).then(Verdict::Accept)
     };
+    let opened = |rule: Rule, address, set: Set| {
+        let rule = rule.meta(Key::L4Proto).load(address).load(payload::DESTINATION_PORT);
+        rule.in_set(set.name).then(Verdict::Accept)
+    };
+    let opened_4 = || opened(v4(), payload::IP_DESTINATION, OPENED_4);
+    let opened_6 = || opened(v6(), payload::IP6_DESTINATION, OPENED_6);
+    let of_family_to = |set: Set| Rule::new().meta(Key::NfProto).meta(Key::OifName).in_set(set.name);
+    let metadata_6 =
+        |address: Ipv6Addr| v6().load(payload::IP6_DESTINATION).eq(&address.octets()).then(Verdict::Goto("refuse"));
     let own_loopback = || v4().load(payload::IP_SOURCE).masked_is(&[255, 0, 0, 0], &[127, 0, 0, 0]);
     let looped_4 = v4().load(payload::IP_SOURCE).load(payload::IP_DESTINATION).in_set(LOOPED_4.name);
     let looped_6 = v6().load(payload::IP6_SOURCE).load(payload::IP6_DESTINATION).in_set(LOOPED_6.name);
@@ -126,7 +142,7 @@ fn inet_chains() -> Vec<Chain> {
             hook(Kind::Nat, OUTPUT, -100),
             // No interface but lo forwards packets from ::1.
             vec![
-                v6().load(payload::IP6_DESTINATION).eq(&std::net::Ipv6Addr::LOCALHOST.octets()).then(Verdict::Return),
+                v6().load(payload::IP6_DESTINATION).eq(&Ipv6Addr::LOCALHOST.octets()).then(Verdict::Return),
                 Rule::new().for_this_host().then(Verdict::Jump("publish")),
             ],
         ),
@@ -146,7 +162,9 @@ fn inet_chains() -> Vec<Chain> {
                     .masked_is(&[255, 0, 0, 0], &[127, 0, 0, 0])
                     .masquerade(),
                 to(BRIDGES).then(Verdict::Return),
-                from(MASQUERADED).masquerade(),
+                v4().meta(Key::IifName).snat_by_map(SOURCES_4.name, false),
+                v6().meta(Key::IifName).snat_by_map(SOURCES_6.name, true),
+                Rule::new().meta(Key::NfProto).meta(Key::IifName).in_set(MASQUERADED.name).masquerade(),
             ],
         ),
         (
@@ -173,12 +191,16 @@ fn inet_chains() -> Vec<Chain> {
                 from(INTERNAL).then(Verdict::Goto("refuse")),
                 to(INTERNAL).then(Verdict::Goto("refuse")),
                 Rule::new().ct_status(ct::DESTINATION_CHANGED).then(Verdict::Accept),
+                opened_4(),
+                opened_6(),
                 to(BRIDGES).then(Verdict::Goto("refuse")),
                 to(NEIGHBOURS).then(Verdict::Goto("refuse")),
                 // Link-local: the metadata service of cloud machines gives out credentials.
                 v4().load(payload::IP_DESTINATION)
                     .masked_is(&[255, 255, 0, 0], &[169, 254, 0, 0])
                     .then(Verdict::Goto("refuse")),
+                metadata_6(METADATA_6[0]),
+                metadata_6(METADATA_6[1]),
                 Rule::new().then(Verdict::Accept),
             ],
         ),
@@ -189,6 +211,12 @@ fn inet_chains() -> Vec<Chain> {
                 replies(),
                 to(INTERNAL).then(Verdict::Drop),
                 Rule::new().ct_status(ct::DESTINATION_CHANGED).then(Verdict::Accept),
+                opened_4(),
+                opened_6(),
+                of_family_to(UNPROTECTED).then(Verdict::Accept),
+                icmp(of_family_to(ROUTED), ICMP, ECHO_REQUEST),
+                icmp(of_family_to(ROUTED), ICMPV6, ECHO_REQUEST_6),
+                Rule::new().meta(Key::IifName).meta(Key::OifName).in_set(TRUSTED.name).then(Verdict::Accept),
                 Rule::new().then(Verdict::Drop),
             ],
         ),

@@ -64,7 +64,7 @@ impl FromStr for Protocol {
 pub struct PortMapping {
     /// Host address that answers; `None` = every address of the container address's family.
     pub host_ip: Option<IpAddr>,
-    /// Port on the host.
+    /// Port on the host; 0: the container answers at its own address, on a network that is [`super::Gateway::Routed`].
     pub host_port: u16,
     /// Protocol.
     pub protocol: Protocol,
@@ -90,6 +90,12 @@ impl PortMapping {
     /// The map that the mapping belongs to, and its element there.
     fn element(&self) -> (Set, Element) {
         let mut key = vec![self.protocol.number(), 0, 0, 0];
+        if self.host_port == 0 {
+            key.extend(octets(self.container_ip));
+            key.extend_from_slice(&padded(self.container_port));
+            let set = if self.container_ip.is_ipv4() { ruleset::OPENED_4 } else { ruleset::OPENED_6 };
+            return (set, Element::member(key));
+        }
         let set = match (self.host_ip, self.container_ip) {
             (None, IpAddr::V4(_)) => ruleset::EVERYWHERE_4,
             (None, IpAddr::V6(_)) => ruleset::EVERYWHERE_6,

@@ -1,4 +1,4 @@
-//! Switching on forwarding where networks need it, and nowhere else.
+//! Kernel settings: forwarding where networks need it and nowhere else, and what a network asks for its interfaces.
 //!
 //! IPv4 is forwarded per interface: our bridges and the uplinks. Where the host forwarded nothing before, the firewall
 //! keeps uplinks from forwarding anything that isn't for a bridge. IPv6 is switched per interface where the kernel can
@@ -81,6 +81,16 @@ pub(super) fn forward_ipv6(bridge: &str, uplinks: &BTreeSet<String>) -> Result<(
         }
     }
     write_changed("ipv6/conf/all/forwarding", "1")
+}
+
+/// Sets kernel settings of an interface in the calling thread's namespace: names below `net`, such as
+/// `ipv4.conf.IFNAME.log_martians`.
+pub(super) fn set(ifname: &str, settings: &[(String, String)]) -> Result<(), Error> {
+    settings.iter().try_for_each(|(name, value)| {
+        let parts: Vec<_> = name.split('.').map(|part| if part == "IFNAME" { ifname } else { part }).collect();
+        let path = Path::new(SYSCTL).join(parts.join("/"));
+        fs::write(path, value).map_err(Error::system(format!("set net.{name} of {ifname} to {value:?}")))
+    })
 }
 
 /// An interface that has gone meanwhile needs no setting.

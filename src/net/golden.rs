@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::testbed::{container, dual_container, host, network};
-use super::{Host, PortMapping, Protocol, Subnet};
+use super::{Gateway, Host, PortMapping, Protocol, Subnet};
 
 fn nft(words: &str) -> String {
     let output = Command::new("nft").args(words.split(' ')).output().expect("the Debian package nftables");
@@ -59,13 +59,25 @@ fn the_chains_are_as_written_down() {
 #[test]
 fn each_feature_adds_its_elements_and_no_rule() {
     type Feature = (&'static str, fn(&Host));
-    let features: [Feature; 9] = [
+    let features: [Feature; 12] = [
         ("a network", |host| drop(network(host, 1, |_| {}))),
         ("internal", |host| drop(network(host, 1, |bridge| bridge.internal = true))),
         ("without masquerading", |host| drop(network(host, 1, |bridge| bridge.masquerade = false))),
         ("two networks", |host| {
             network(host, 1, |_| {});
             network(host, 2, |_| {});
+        }),
+        ("routed, with a port open", |host| {
+            network(host, 1, |bridge| bridge.outward.ipv4 = Gateway::Routed);
+            opened(host, "10.1.0.2");
+            opened(host, "fd00:1::2");
+        }),
+        ("unprotected for IPv6", |host| drop(network(host, 1, |bridge| bridge.outward.ipv6 = Gateway::Unprotected))),
+        ("chosen sources and a trusted interface", |host| {
+            network(host, 1, |bridge| {
+                bridge.outward.sources = vec!["192.0.2.9".parse().unwrap(), "2001:db8::9".parse().unwrap()];
+                bridge.outward.trusted = vec!["eth7".to_owned()];
+            });
         }),
         ("a container", |host| {
             network(host, 1, |_| {});
@@ -105,6 +117,13 @@ fn each_feature_adds_its_elements_and_no_rule() {
     }
     drop(send);
     compare("elements.txt", &receive.iter().collect::<String>());
+}
+
+fn opened(host: &Host, container: &str) {
+    let container_ip = container.parse().unwrap();
+    let mapping =
+        PortMapping { host_ip: None, host_port: 0, protocol: Protocol::Tcp, container_ip, container_port: 80 };
+    host.firewall().publish(&[mapping]).unwrap();
 }
 
 fn published(host: &Host, protocol: Protocol, address: &str, container: &str) {

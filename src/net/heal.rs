@@ -42,7 +42,8 @@ pub(super) fn heal(firewall: &Channel, wanted: &Wanted) -> Result<Vec<String>, E
     let routes = link::routes(&channel)?;
     wanted.bridges.iter().try_for_each(|bridge| bridge::forward_ipv6(bridge, &links, &routes))?;
     let around = bridge::surroundings(&links, &routes, outward)?;
-    if ruleset::restore(firewall, &expected(wanted), &around)? {
+    let bridges = || Ok(bridge::list()?.into_iter().map(|(name, _)| name).collect());
+    if ruleset::restore(firewall, expected(wanted), &around, bridges)? {
         healed.push("firewall tables".to_owned());
     }
     let guests: Vec<_> = wanted.bridges.iter().map(bridge::guest).collect();

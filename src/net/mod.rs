@@ -44,7 +44,7 @@ mod tests;
 mod watch;
 
 pub use attach::{Attached, DnsSockets, Endpoint};
-pub use bridge::{Bridge, Subnet};
+pub use bridge::{Bridge, Gateway, Outward, Subnet};
 pub use error::Error;
 pub use firewall::{Firewall, PortMapping, Protocol};
 pub use heal::Wanted;

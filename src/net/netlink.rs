@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use netlink_sys::Socket;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce, SndBuf, SndBufForce};
 
 use super::error::Error;
 
@@ -132,6 +134,9 @@ impl Batch {
     }
 }
 
+/// Bytes of a socket's buffers.
+const ROOM: usize = 8 << 20;
+
 /// A message from the kernel: its type and what follows the netlink header.
 #[derive(Debug)]
 pub(super) struct Reply {
@@ -164,6 +169,10 @@ impl Channel {
             socket.bind_auto()?;
             socket.set_cap_ack(true)?;
             socket.set_ext_ack(true)?;
+            // A batch goes out as one message, and its acknowledgements come as one each: the usual 208 kB hold some
+            // hundreds. Only the machine's root may exceed the machine's limit.
+            let _ = setsockopt(&socket, SndBufForce, &ROOM).or_else(|_| setsockopt(&socket, SndBuf, &ROOM));
+            let _ = setsockopt(&socket, RcvBufForce, &ROOM).or_else(|_| setsockopt(&socket, RcvBuf, &ROOM));
             Ok(socket)
         };
         open().map(|socket| Self { socket, sequence: AtomicU32::new(1) }).map_err(Error::system(action))

@@ -6,15 +6,15 @@
 //! rules anew in one transaction, which heals whatever was flushed. The chain `stack-user` comes first in forwarding, is
 //! for the administrator, and never emptied.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fs_err::File;
 use ipnet::IpNet;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::bridge::Bridge;
-use super::chains;
+use super::bridge::{Bridge, Gateway};
+use super::chains::{self, V4, V6};
 use super::error::Error;
 use super::netlink::Channel;
 use super::nft::{Element, Family, Set, Table, Transaction, elements, ifname, rules};
@@ -23,6 +23,7 @@ pub(super) const INET: Table = Table { family: Family::Inet, name: "stack" };
 pub(super) const BRIDGE: Table = Table { family: Family::Bridge, name: "stack" };
 
 /// nftables' numbers of types, with their lengths.
+const NFPROTO: (u32, u32) = (2, 1);
 const IPV4: (u32, u32) = (7, 4);
 const IPV6: (u32, u32) = (8, 16);
 const ETHER: (u32, u32) = (9, 6);
@@ -38,8 +39,22 @@ const fn set(name: &'static str, key: &'static [(u32, u32)]) -> Set {
 pub(super) const BRIDGES: Set = set("bridges", &[IFNAME]);
 /// Those without a way out.
 pub(super) const INTERNAL: Set = set("internal", &[IFNAME]);
-/// Those whose traffic leaves with the host's address.
-pub(super) const MASQUERADED: Set = set("masqueraded", &[IFNAME]);
+/// Those whose traffic leaves with the host's address, by address family as all that follows.
+pub(super) const MASQUERADED: Set = set("masquerading", &[NFPROTO, IFNAME]);
+/// Those whose traffic leaves with an address of the host that they chose.
+pub(super) const SOURCES_4: Set = Set { name: "sources-4", key: &[IFNAME], data: &[IPV4] };
+/// The same for IPv6.
+pub(super) const SOURCES_6: Set = Set { name: "sources-6", key: &[IFNAME], data: &[IPV6] };
+/// Those whose containers are open to other machines.
+pub(super) const UNPROTECTED: Set = set("unprotected", &[NFPROTO, IFNAME]);
+/// Those whose containers answer at their own addresses.
+pub(super) const ROUTED: Set = set("routed", &[NFPROTO, IFNAME]);
+/// Interfaces of the host through which a bridge's containers are reached directly, each with the bridge.
+pub(super) const TRUSTED: Set = set("trusted", &[IFNAME, IFNAME]);
+/// Ports that containers publish at their own addresses.
+pub(super) const OPENED_4: Set = set("opened-4", &[PROTOCOL, IPV4, SERVICE]);
+/// The same for IPv6.
+pub(super) const OPENED_6: Set = set("opened-6", &[PROTOCOL, IPV6, SERVICE]);
 /// Each bridge with itself: packets that come back to where they came from.
 pub(super) const HAIRPIN: Set = set("hairpin", &[IFNAME, IFNAME]);
 /// Each container's address with itself, for the same purpose where a bridge passes packets through the rules on its own
@@ -67,10 +82,17 @@ pub(super) const EVERYWHERE_4: Set = Set { name: "everywhere-4", key: &[PROTOCOL
 /// Ports published on every address.
 pub(super) const EVERYWHERE_6: Set = Set { name: "everywhere-6", key: &[PROTOCOL, SERVICE], data: &[IPV6, SERVICE] };
 
-pub(super) const INET_SETS: [Set; 14] = [
+pub(super) const INET_SETS: [Set; 21] = [
     BRIDGES,
     INTERNAL,
     MASQUERADED,
+    SOURCES_4,
+    SOURCES_6,
+    UNPROTECTED,
+    ROUTED,
+    TRUSTED,
+    OPENED_4,
+    OPENED_6,
     HAIRPIN,
     LOOPED_4,
     LOOPED_6,
@@ -83,6 +105,10 @@ pub(super) const INET_SETS: [Set; 14] = [
     EVERYWHERE_4,
     EVERYWHERE_6,
 ];
+
+/// Those whose elements end in the name of a bridge.
+const NETWORK_SETS: [Set; 9] =
+    [BRIDGES, INTERNAL, MASQUERADED, SOURCES_4, SOURCES_6, UNPROTECTED, ROUTED, TRUSTED, HAIRPIN];
 
 /// Host ends of attachments.
 pub(super) const PORTS: Set = set("ports", &[IFNAME]);
@@ -117,12 +143,40 @@ pub(super) type Expected = (Table, Set, Element);
 
 /// What of a network must be in the tables.
 pub(super) fn network_elements(bridge: &Bridge) -> Vec<Expected> {
-    let own = Element::member(ifname(&bridge.name));
-    let outward = if bridge.internal { Some(INTERNAL) } else { Some(MASQUERADED).filter(|_| bridge.masquerade) };
-    let sets = [Some(BRIDGES), outward].into_iter().flatten();
-    let mut elements: Vec<Expected> = sets.map(|set| (INET, set, own.clone())).collect();
-    elements.push((INET, HAIRPIN, pair(&bridge.name)));
-    elements
+    let own = ifname(&bridge.name);
+    let mut elements = vec![(BRIDGES, Element::member(own)), (HAIRPIN, pair(&bridge.name, &bridge.name))];
+    if bridge.internal {
+        elements.push((INTERNAL, Element::member(own)));
+    } else {
+        let outward = &bridge.outward;
+        elements.extend(outward.trusted.iter().map(|interface| (TRUSTED, pair(interface, &bridge.name))));
+        for (family, ipv4, mode) in [(V4, true, outward.ipv4), (V6, false, outward.ipv6)] {
+            let element = Element::member([&[family, 0, 0, 0][..], &own].concat());
+            elements.extend(match mode {
+                Gateway::Nat => None,
+                Gateway::Unprotected => Some((UNPROTECTED, element.clone())),
+                Gateway::Routed => Some((ROUTED, element.clone())),
+            });
+            if bridge.masquerade && mode != Gateway::Routed {
+                let source = outward.sources.iter().find(|source| source.is_ipv4() == ipv4);
+                elements.push(source.map_or((MASQUERADED, element), |source| {
+                    (if ipv4 { SOURCES_4 } else { SOURCES_6 }, Element { key: own.to_vec(), data: octets(*source) })
+                }));
+            }
+        }
+    }
+    elements.into_iter().map(|(set, element)| (INET, set, element)).collect()
+}
+
+/// What the tables have of a network.
+fn network_present(channel: &Channel, name: &str) -> Vec<(Set, Vec<Element>)> {
+    let own = ifname(name);
+    let of_it = |set: Set| {
+        let mut elements = elements_of(channel, INET, set);
+        elements.retain(|element| element.key.ends_with(&own));
+        (set, elements)
+    };
+    NETWORK_SETS.map(of_it).into()
 }
 
 /// Puts a network into the tables, which are made or repaired on the way.
@@ -130,12 +184,12 @@ pub(super) fn add_network(channel: &Channel, bridge: &Bridge, around: &Surroundi
     let _lock = lock()?;
     let mut transaction = Transaction::new();
     chains::write(&mut transaction);
-    let own = [Element::member(ifname(&bridge.name))];
-    for set in [INTERNAL, MASQUERADED] {
-        transaction.insert(INET, set, &own);
-        transaction.remove(INET, set, &own);
+    let wanted = network_elements(bridge);
+    for (set, mut gone) in network_present(channel, &bridge.name) {
+        gone.retain(|old| !wanted.iter().any(|(_, other, new)| other.name == set.name && new == old));
+        transaction.remove(INET, set, &gone);
     }
-    for (table, set, element) in network_elements(bridge) {
+    for (table, set, element) in wanted {
         transaction.insert(table, set, &[element]);
     }
     for (set, wanted) in around.sets() {
@@ -148,9 +202,16 @@ pub(super) fn add_network(channel: &Channel, bridge: &Bridge, around: &Surroundi
 }
 
 /// Compares the tables with what must be in them, and puts back what is missing; whether anything was. That the host's
-/// other interfaces have changed is no loss.
-pub(super) fn restore(channel: &Channel, expected: &[Expected], around: &Surroundings) -> Result<bool, Error> {
+/// other interfaces have changed is no loss. All `bridges` are kept apart, whosesoever they are: their own stacks may not
+/// be there to do so.
+pub(super) fn restore(
+    channel: &Channel,
+    mut expected: Vec<Expected>,
+    around: &Surroundings,
+    bridges: impl FnOnce() -> Result<Vec<String>, Error>,
+) -> Result<bool, Error> {
     let _lock = lock()?;
+    expected.extend(bridges()?.iter().map(|name| (INET, BRIDGES, Element::member(ifname(name)))));
     let mut transaction = Transaction::new();
     chains::write(&mut transaction);
     let mut lost = !chains::are_whole(channel)?;
@@ -164,9 +225,10 @@ pub(super) fn restore(channel: &Channel, expected: &[Expected], around: &Surroun
             own.map(|(_, _, element)| element.clone()).collect()
         });
         let mut stale = elements_of(channel, table, set);
-        missing.retain(|element| !stale.contains(element));
-        let moved = |old: &Element| missing.iter().any(|new| new.key == old.key);
-        stale.retain(|old| moved(old) || exact.is_some_and(|elements| !elements.contains(old)));
+        let present: HashSet<_> = stale.iter().cloned().collect();
+        missing.retain(|element| !present.contains(element));
+        let moved: HashSet<_> = missing.iter().map(|new| new.key.clone()).collect();
+        stale.retain(|old| moved.contains(&old.key) || exact.is_some_and(|elements| !elements.contains(old)));
         let differs = !missing.is_empty() || !stale.is_empty();
         changed |= differs;
         lost |= differs && exact.is_none();
@@ -188,16 +250,12 @@ pub(super) fn elements_of(channel: &Channel, table: Table, set: Set) -> Vec<Elem
 pub(super) fn remove_network(channel: &Channel, name: &str) -> Result<(), Error> {
     let _lock = lock()?;
     let Ok(bridges) = elements(channel, INET, BRIDGES) else { return Ok(()) };
-    let own = [Element::member(ifname(name))];
     let mut transaction = Transaction::new();
     chains::write(&mut transaction);
-    for set in [BRIDGES, INTERNAL, MASQUERADED] {
-        transaction.insert(INET, set, &own);
-        transaction.remove(INET, set, &own);
+    for (set, elements) in network_present(channel, name) {
+        transaction.remove(INET, set, &elements);
     }
-    transaction.insert(INET, HAIRPIN, &[pair(name)]);
-    transaction.remove(INET, HAIRPIN, &[pair(name)]);
-    let others = bridges.iter().any(|bridge| bridge.key != own[0].key);
+    let others = bridges.iter().any(|bridge| bridge.key != ifname(name));
     if !others && rules(channel, INET, Some(USER_CHAIN))?.is_empty() {
         transaction.delete_table(INET);
         transaction.delete_table(BRIDGE);
@@ -205,8 +263,8 @@ pub(super) fn remove_network(channel: &Channel, name: &str) -> Result<(), Error>
     transaction.commit(channel)
 }
 
-fn pair(name: &str) -> Element {
-    Element::member([ifname(name), ifname(name)].concat())
+fn pair(from: &str, to: &str) -> Element {
+    Element::member([ifname(from), ifname(to)].concat())
 }
 
 /// Puts ports into their maps, over what is there.
@@ -236,8 +294,9 @@ pub(super) fn unmap_ports(channel: &Channel, changes: &[(Set, Vec<Element>)]) ->
     let _lock = lock()?;
     let mut transaction = Transaction::new();
     for (set, unwanted) in changes {
-        let present = elements_of(channel, INET, *set);
-        let ours: Vec<_> = present.into_iter().filter(|element| unwanted.contains(element)).collect();
+        let unwanted: HashSet<_> = unwanted.iter().collect();
+        let mut ours = elements_of(channel, INET, *set);
+        ours.retain(|element| unwanted.contains(element));
         transaction.remove(INET, *set, &ours);
     }
     transaction.commit(channel)
@@ -329,9 +388,11 @@ pub(super) fn remove_members(channel: &Channel, host_ifnames: &[String]) -> Resu
     }
     addresses.retain(|address| !address.is_unspecified());
     let own: Vec<_> = addresses.iter().map(|address| octets(*address)).collect();
-    for set in [LOOPED_4, LOOPED_6, HOST_USERS_4, HOST_USERS_6] {
+    // Behind the padded protocol stands the address of an opened port.
+    let places = [(LOOPED_4, 0), (LOOPED_6, 0), (HOST_USERS_4, 0), (HOST_USERS_6, 0), (OPENED_4, 4), (OPENED_6, 4)];
+    for (set, place) in places {
         let mut gone = elements_of(channel, INET, set);
-        gone.retain(|element| own.iter().any(|address| element.key.starts_with(address)));
+        gone.retain(|element| own.iter().any(|address| element.key[place..].starts_with(address)));
         transaction.remove(INET, set, &gone);
     }
     transaction.commit(channel)?;

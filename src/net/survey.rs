@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::attach::Endpoint;
-use super::bridge::{Bridge, Subnet};
+use super::bridge::{Bridge, Outward, Subnet};
 use super::error::Error;
 use super::host::Host;
 use super::{beside, forwarding};
@@ -68,6 +68,7 @@ fn attempt() -> (Result<(), Error>, Result<(), Error>) {
         mtu: None,
         icc: true,
         masquerade: true,
+        outward: Outward::default(),
     };
     let endpoint = Endpoint {
         bridge: bridge.name.clone(),
@@ -76,6 +77,7 @@ fn attempt() -> (Result<(), Error>, Result<(), Error>) {
         addresses: vec![subnet([192, 0, 2, 2])],
         gateways: vec![gateway],
         mac: None,
+        settings: Vec::new(),
     };
     let made = host.ensure_bridge(&bridge);
     let attached = made.is_ok().then(|| host.attach(container.as_fd(), &[endpoint], true).map(drop));

@@ -12,7 +12,7 @@ use super::link::{self, Veth};
 use super::netlink::{self, Batch, Channel};
 use super::nft::Transaction;
 use super::ruleset;
-use super::{Bridge, Endpoint, Host, Subnet};
+use super::{Bridge, Endpoint, Host, Outward, Subnet};
 use crate::sys::netns::with_netns;
 
 /// Longer than the kernel waits before it repeats a lost SYN: links need a moment to come up.
@@ -56,6 +56,7 @@ pub(super) fn network(host: &Host, n: u8, change: impl FnOnce(&mut Bridge)) -> B
         icc: true,
         mtu: None,
         masquerade: true,
+        outward: Outward::default(),
     };
     change(&mut bridge);
     host.ensure_bridge(&bridge).unwrap();
@@ -86,6 +87,7 @@ fn endpoint(n: u8, last: u8) -> Endpoint {
         addresses: vec![format!("10.{n}.0.{last}/24").parse().unwrap()],
         gateways: vec![[10, n, 0, 1].into()],
         mac: None,
+        settings: Vec::new(),
     }
 }
 

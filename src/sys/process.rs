@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd as _, OwnedFd, RawFd};
 
 use fs_err as fs;
 use nix::errno::Errno;
@@ -236,6 +236,32 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: only sets a flag; no descriptor is closed under its owner.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Numbers that [`reserve_descriptors`] keeps free.
+const RESERVED: std::ops::RangeInclusive<u32> = 3..=10;
+
+/// Occupies some low numbers of descriptors for children with a low limit of open files, which is about numbers, not
+/// about how many there are. To be called before anything is opened.
+pub fn reserve_descriptors() -> io::Result<()> {
+    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
+    for number in RESERVED {
+        // SAFETY: plain numbers; nobody owns a descriptor of that number yet, and nobody ever will.
+        if unsafe { libc::fcntl(number.cast_signed(), libc::F_GETFD) } < 0 {
+            // SAFETY: as above.
+            unsafe { libc::dup3(null.as_raw_fd(), number.cast_signed(), libc::O_CLOEXEC) };
+        }
+    }
+    // It may have got one of the numbers.
+    let _ = null.into_raw_fd();
+    Ok(())
+}
+
+/// Frees them, in a child.
+pub fn free_reserved_descriptors() -> io::Result<()> {
+    // SAFETY: nobody owns a descriptor of these numbers.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, *RESERVED.start(), *RESERVED.end(), 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

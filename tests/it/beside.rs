@@ -156,6 +156,30 @@ fn what_went_while_nobody_watched_comes_back_too() {
 }
 
 #[test]
+fn a_killed_supervisor_is_no_loss_of_the_network() {
+    let sandbox = prepare();
+    let lan = Lan::new();
+    up(&sandbox);
+    let log =
+        || fs_err::read_to_string(sandbox.root().join("run").join(&sandbox.project).join("supervisor.log")).unwrap();
+    for change in
+        ["restart -t 0", "up -d --force-recreate -t 0", "up -d --scale near=3", "stop -t 0 near", "start near"]
+    {
+        for pid in sandbox.processes("__supervisor") {
+            crate::sandbox::kill_hard(pid);
+        }
+        sandbox.stack(change).ok();
+        sandbox.until_logged("web", "ready");
+        until_true("it works", || works(&sandbox, &lan));
+        assert!(!log().contains("put back"), "after {change}: {}", log());
+    }
+    nft("flush ruleset");
+    until_true("the control: a loss is told", || {
+        log().contains("put back what another program removed: firewall tables")
+    });
+}
+
+#[test]
 fn dockerd_and_we_leave_each_other_alone() {
     let sandbox = prepare();
     let lan = Lan::new();

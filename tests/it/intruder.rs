@@ -1,7 +1,7 @@
 //! What succeeds on a plain bridge and must fail here, by IPv4 and by IPv6; each with what must still work. The attacker has
 //! NET_RAW and NET_ADMIN. Tests carry the numbers of the checklist of attacks, and of CVEs.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 
 use crate::greeter::HEAD;
@@ -218,4 +218,120 @@ fn n9_cve_2020_13401_router_advertisements_of_members_are_not_heard() {
     let script = format!("{FORGE}\nsend(router('{own}'))").replace("eth0", &bridge);
     run("python3", &["-c", &script]);
     until_true("the host's advertisement arrives", || routes().contains("proto ra"));
+}
+
+/// Rules of the administrator come before all of ours.
+#[test]
+fn n10_n14_published_ports_and_metadata_obey_the_administrator() {
+    let (sandbox, lan) = up(false);
+    let rule = |text: &str| run("nft", &["add", "rule", "inet", "stack", "stack-user", text]);
+    assert_eq!(lan.hears("192.0.2.1", 18080).as_deref(), Some("192.0.2.2"), "the control");
+    rule("iifname up0 drop");
+    assert_eq!(lan.hears("192.0.2.1", 18080), None, "n10");
+    assert_eq!(lan.hears("2001:db8::1", 18080), None, "n10");
+    assert!(sandbox.host_hears("127.0.0.1", 18080).contains('.'), "the host itself is none of them");
+    run("nft", &["flush", "chain", "inet", "stack", "stack-user"]);
+    assert_eq!(lan.hears("192.0.2.1", 18080).as_deref(), Some("192.0.2.2"), "the control");
+    sandbox.stack_env(&[("STACK_PUBLISH", "loopback")], "up -d").ok();
+    sandbox.until_logged("web", "ready");
+    for (host, closed) in [("192.0.2.1", "192.0.2.1"), ("2001:db8::1", "2001:db8::1")] {
+        assert_eq!(lan.hears(host, 18080), None, "n10: published on loopback alone");
+        assert_eq!(sandbox.host_hears(closed, 18080), "refused");
+        assert_eq!(sandbox.hears("attacker", host, 18080), "refused", "nor for containers");
+    }
+    assert!(
+        sandbox.host_hears("127.0.0.1", 18080).contains('.') && sandbox.host_hears("::1", 18080).contains(['.', ':'])
+    );
+
+    // Metadata services, as they are found in the networks of clouds.
+    for (address, family) in [("169.254.169.254/32", "-4"), ("fd00:ec2::254/128", "-6"), ("fd20:ce::254/128", "-6")] {
+        lan.run(&format!("ip addr add {address} dev lan0 {}", if family == "-6" { "nodad" } else { "" }));
+        run("ip", &[family, "route", "add", address, "dev", "up0"]);
+        let host = address.split('/').next().unwrap();
+        assert_eq!(sandbox.hears("attacker", host, 80), "refused", "n14: {host}");
+        assert!(sandbox.host_hears(host, 80).contains([':', '.']), "the control: it is for the host");
+        let ip = if family == "-6" { "ip6" } else { "ip" };
+        rule(&format!("{ip} daddr {host} accept"));
+        assert!(sandbox.hears("attacker", host, 80).contains([':', '.']), "n14: where the administrator allows it");
+    }
+    run("nft", &["flush", "chain", "inet", "stack", "stack-user"]);
+}
+
+/// Connects again and again, and says when it last succeeded.
+const INSISTENT: &str = r#"
+import socket, sys, time
+print("begun", flush=True)
+last, end = 0, time.time() + 4
+while time.time() < end:
+    try: socket.create_connection((sys.argv[1], 80), 0.2).close(); last = time.time()
+    except OSError: time.sleep(0.002)
+print("%.6f" % last)
+"#;
+
+#[test]
+fn n11_a_flush_opens_no_door_for_longer_than_a_second() {
+    let (sandbox, _lan) = up(true);
+    let other = format!("{}b", sandbox.project);
+    // Even if the other stack's own supervisor can do nothing.
+    let supervisors = sandbox.processes("__supervisor");
+    let lines = |pid: &i32| fs_err::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    let theirs = *supervisors.iter().find(|pid| lines(pid).contains(&other)).unwrap();
+    let signal = |signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(theirs), signal).unwrap();
+    signal(nix::sys::signal::Signal::SIGSTOP);
+    for address in ["10.91.2.10", "fd00:91:2::10"] {
+        let mut attack =
+            sandbox.command(crate::sandbox::STACK, &["exec", "-T", "attacker", "python3", "-c", INSISTENT, address]);
+        let mut attack = attack.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(attack.stdout.take().unwrap()).lines().map(Result::unwrap);
+        assert_eq!(said.next().as_deref(), Some("begun"));
+        let flushed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        run("nft", &["flush", "ruleset"]);
+        let last: f64 = said.next().unwrap().parse().unwrap();
+        attack.wait().unwrap();
+        assert!(last < flushed + 1.0, "n11: [{address}] answered {} s after the flush", last - flushed);
+        assert_eq!(sandbox.hears("attacker", address, 80), "refused");
+        assert!(sandbox.hears("attacker", "10.91.1.10", 80).contains('.'), "the control");
+    }
+    signal(nix::sys::signal::Signal::SIGCONT);
+}
+
+/// Says who sends it datagrams, and answers.
+const LISTENER: &str = "import socket\ns = socket.socket(2, 2); s.bind(('', 53)); print('ready', flush=True)\nwhile True:\n  d, a = s.recvfrom(99); print(d.decode(), 'of', a[0], flush=True); s.sendto(b'heard', a)";
+
+#[test]
+fn n15_flows_end_with_the_container_that_they_went_to() {
+    let file = |ports: &str| {
+        format!(
+            "services:\n  box: {{ image: stack/host, init: true, command: [python3, -c, {LISTENER:?}], networks: {{ lan: {{ ipv4_address: 10.91.5.10 }} }}, {ports} }}\n  near: {{ image: stack/host, init: true, command: [sleep, infinity], networks: [lan] }}\nnetworks: {{ lan: {{ ipam: {{ config: [{{ subnet: 10.91.5.0/24 }}] }} }} }}\n"
+        )
+    };
+    let published = "ports: [\"18053:53/udp\"]";
+    let sandbox = Sandbox::with(&file(published));
+    let lan = Lan::new();
+    sandbox.stack("up -d").ok();
+    sandbox.until_logged("box", "ready");
+    let send = "import socket, time\ns = socket.socket(2, 2); s.bind(('', 5353)); s.connect(('192.0.2.1', 18053))\nfor i in range(1500):\n  try: s.send(b'secret')\n  except OSError: pass\n  time.sleep(0.01)";
+    let script = sandbox.file("send.py", send);
+    let pid = lan.run(&format!("python3 {} > /dev/null 2>&1 & echo $!", script.display()));
+    sandbox.until_logged("box", "secret of 192.0.2.2");
+
+    sandbox.stack("down -t 0").ok();
+    let other = format!("{}b", sandbox.project);
+    sandbox.file("other.yaml", &file(""));
+    let theirs = |words: &str| sandbox.stack(&format!("-f other.yaml -p {other} {words}")).ok().out;
+    theirs("up -d");
+    let heard = || theirs("logs --no-log-prefix box");
+    let ask = "import socket\ns = socket.socket(2, 2); s.settimeout(2); s.sendto(b'hello', ('10.91.5.10', 53)); print(s.recv(9).decode())";
+    until_true("the control: it hears its own stack", || {
+        sandbox.stack_args(&["-f", "other.yaml", "-p", &other, "exec", "-T", "near", "python3", "-c", ask]).out.trim()
+            == "heard"
+    });
+    assert!(lan.run(&format!("kill -0 {pid} && echo runs")).contains("runs"), "the control: somebody still sends");
+    assert!(!heard().contains("secret"), "n15: {}", heard());
+    // The same flow goes to whoever publishes the port now: here to a container made anew at another address.
+    sandbox.file("other.yaml", &file(published).replace("10.91.5.10", "10.91.5.20"));
+    theirs("up -d");
+    until_true("a container made anew hears the flow", || heard().contains("secret of 192.0.2.2"));
+    lan.run(&format!("kill {pid}"));
+    theirs("down -t 0");
 }

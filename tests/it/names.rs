@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use crate::lan::Lan;
-use crate::poll::until_true;
+use crate::poll::{until, until_true};
 use crate::sandbox::{STACK, Sandbox};
 
 /// A server for all names, by datagram and stream: every name has the address given, `long.…` a text of 4,000 bytes. What is
@@ -14,9 +14,9 @@ import socket, struct, sys, threading
 address, log = sys.argv[1], open(sys.argv[2], "a", 1)
 def answer(q, stream):
     end = q.index(b"\0", 12) + 5
-    log.write(("tcp " if stream else "udp ") + q[12:end - 5].decode("latin1") + "\n")
+    log.write(("tcp " if stream else "udp ") + q[12:end - 5].decode("latin1").lower() + "\n")
     head = q[:2] + b"\x81\x80\0\1"
-    if q[13:17] == b"long": body = b"\xc0\x0c\0\x10\0\1\0\0\0\0" + struct.pack("!H", 4040) + (b"\x64" + b"x" * 100) * 40
+    if q[13:17].lower() == b"long": body = b"\xc0\x0c\0\x10\0\1\0\0\0\0" + struct.pack("!H", 4040) + (b"\x64" + b"x" * 100) * 40
     elif q[end - 4:end - 2] == b"\0\1": body = b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4" + socket.inet_aton(address)
     else: return head + b"\0" * 6 + q[12:end]
     return head + b"\0\1\0\0\0\0" + q[12:end] + body
@@ -76,7 +76,9 @@ fn other_names_are_asked_outside_but_not_from_closed_networks() {
 
 #[test]
 fn other_servers_of_the_host_are_asked_from_then_on() {
-    let sandbox = Sandbox::with(&format!("services:\n  open: {{ {IDLE} }}\n"));
+    let sandbox = Sandbox::with(&format!(
+        "services:\n  open: {{ {IDLE} }}\n  side: {{ {IDLE}, network_mode: \"service:open\" }}\n  own: {{ {IDLE}, dns_search: own.example, dns_opt: [\"ndots:2\"] }}\n  kept: {{ {IDLE} }}\n"
+    ));
     let lan = Lan::new();
     let pid = server(&sandbox, &lan, "203.0.113.8");
     let (upper, work) = (sandbox.path("upper"), sandbox.path("work"));
@@ -94,6 +96,14 @@ fn other_servers_of_the_host_are_asked_from_then_on() {
     let file = format!("/proc/{supervisor}/root/etc/resolv.conf");
     fs_err::write(&file, "nameserver 192.0.2.2\n").unwrap();
     until_true("the new server is asked", || address(&sandbox, "open", "one.example") == "203.0.113.8");
+    sandbox.inside("kept", "printf 'nameserver 127.0.0.11\\n# mine\\n' > /etc/resolv.conf");
+    let inside = |service: &str| sandbox.inside(service, "cat /etc/resolv.conf");
+    assert_eq!(inside("open"), "nameserver 127.0.0.11\noptions ndots:0");
+    fs_err::write(&file, "nameserver 192.0.2.2\nsearch corp.example lab.example\noptions timeout:1 edns0\n").unwrap();
+    let now = "nameserver 127.0.0.11\nsearch corp.example lab.example\noptions timeout:1 edns0 ndots:0";
+    until_true("search domains and options follow", || inside("open") == now && inside("side") == now);
+    assert_eq!(inside("own"), "nameserver 127.0.0.11\nsearch own.example\noptions ndots:2", "the file's own stay");
+    assert_eq!(inside("kept"), "nameserver 127.0.0.11\n# mine", "what somebody wrote inside stays");
     // As programs that manage the file do it.
     fs_err::write(format!("{file}.new"), "nameserver 192.0.2.79\n").unwrap();
     fs_err::rename(format!("{file}.new"), &file).unwrap();
@@ -169,4 +179,97 @@ fn n12_hostile_messages_do_not_keep_good_ones_from_being_answered() {
     // An amplifier would answer strangers: the resolver is inside of the container alone.
     let listening = Command::new("ss").args(["-lunH"]).output().unwrap();
     assert!(!String::from_utf8_lossy(&listening.stdout).contains("127.0.0.11"));
+}
+
+/// A server whose answers come after forged ones, and one that spells names its own way. What it was asked goes to a file.
+const FORGER: &str = r#"
+import socket, struct, sys, threading
+log = open(sys.argv[1], "a", 1)
+right, wrong = socket.inet_aton("203.0.113.7"), socket.inet_aton("203.0.113.66")
+def answer(ident, question, address):
+    return ident + b"\x81\x80\0\1\0\1\0\0\0\0" + question + b"\xc0\x0c\0\1\0\1\0\0\x0e\x10\0\4" + address
+def streams():
+    s = socket.create_server(("", 53))
+    while True:
+        c, _ = s.accept(); size = struct.unpack("!H", c.recv(2))[0]; q = c.recv(size)
+        log.write("tcp\n"); a = answer(q[:2], q[12:], right); c.sendall(struct.pack("!H", len(a)) + a); c.close()
+threading.Thread(target=streams, daemon=True).start()
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(("", 53))
+other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+while True:
+    q, peer = u.recvfrom(999); end = q.index(b"\0", 12) + 5; question = q[12:end]
+    log.write("%s %s %s\n" % (q[:2].hex(), peer[1], question[1:1 + question[0]].decode()))
+    if question.lower().startswith(b"\6folder"):
+        u.sendto(answer(q[:2], question.lower(), right), peer); continue
+    other.sendto(answer(q[:2], question, wrong), peer)
+    u.sendto(answer(bytes([q[0] ^ 1, q[1]]), question, wrong), peer)
+    u.sendto(answer(q[:2], b"\5other\7example\0" + question[-4:], wrong), peer)
+    u.sendto(q[:2] + b"\1\0" + answer(q[:2], question, wrong)[4:], peer)
+    u.sendto(answer(q[:2], question, right), peer)
+"#;
+
+#[test]
+fn n12_forged_answers_are_not_believed() {
+    let sandbox = Sandbox::with(&format!("services:\n  open: {{ {IDLE}, dns: [192.0.2.2] }}\n"));
+    let lan = Lan::new();
+    let (script, log) = (sandbox.file("forger.py", FORGER), sandbox.path("asked"));
+    let line = format!("timeout 100 python3 {} {} > /dev/null 2>&1 & echo $!", script.display(), log.display());
+    let pid = lan.run(&line);
+    until_true("the server listens", || lan.run("ss -lun sport = :53").contains(":53"));
+    sandbox.stack("up -d").ok();
+    for _ in 0..10 {
+        assert_eq!(address(&sandbox, "open", "rather-long-victim-name.example"), "203.0.113.7");
+    }
+    let asked = fs_err::read_to_string(&log).unwrap();
+    let column = |index: usize| asked.lines().filter_map(|line| line.split(' ').nth(index)).collect::<BTreeSet<_>>();
+    for (index, what) in ["ids", "ports", "spellings"].into_iter().enumerate() {
+        assert!(column(index).len() >= 9, "{what} are left to chance:\n{asked}");
+    }
+    assert_eq!(address(&sandbox, "open", "folder.example"), "203.0.113.7", "one that spells names its own way");
+    assert!(fs_err::read_to_string(&log).unwrap().contains("tcp"), "is asked by stream");
+    lan.run(&format!("kill {pid}"));
+}
+
+/// Asks for `web` without a pause, and says the second at which the number of its addresses changed.
+const OBSERVER: &str = r#"
+import socket, time
+q = b"\0\7\1\0\0\1\0\0\0\0\0\0\3web\0\0\1\0\1"
+u = socket.socket(2, 2); u.connect(("127.0.0.11", 53)); u.settimeout(1)
+last = -1
+while True:
+    u.send(q); a = u.recv(999)
+    if a[7] != last: last = a[7]; print(last, "%.6f" % time.time(), flush=True)
+"#;
+
+#[test]
+fn answers_follow_starts_and_deaths_within_50_ms() {
+    let sandbox = Sandbox::with(&format!(
+        "services:\n  near: {{ image: stack/host, init: true, command: [python3, -c, {OBSERVER:?}] }}\n  web: {{ image: stack/host, init: true, command: [sh, -c, \"date +%s.%N; exec sleep infinity\"] }}\n"
+    ));
+    sandbox.stack("up -d").ok();
+    let lines = |service: &str| {
+        let ran = sandbox.stack(&format!("logs --no-log-prefix {service}")).ok();
+        ran.out.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let seen = |number: &str| {
+        let last = lines("near").pop().unwrap_or_default();
+        last.split_once(' ').filter(|(count, _)| *count == number).map(|(_, time)| time.parse::<f64>().unwrap())
+    };
+    // A busy machine gives nobody its turn so soon each time.
+    let (mut best, mut rounds) = ([f64::MAX; 2], 0);
+    while rounds < 20 && best.iter().any(|seconds| *seconds > 0.05) {
+        rounds += 1;
+        let appeared = until("the name is known", || seen("1"));
+        let started: f64 = lines("web").pop().unwrap().parse().unwrap();
+        best[0] = best[0].min(appeared - started);
+        let (pid, now) = (sandbox.pid("web"), std::time::SystemTime::now());
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+        let gone = until("the name is gone", || seen("0"));
+        best[1] = best[1].min(gone - now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64());
+        sandbox.stack("start web").ok();
+    }
+    assert!(
+        best.iter().all(|seconds| *seconds < 0.05),
+        "seconds after a start and a death, on a quiet moment: {best:?}"
+    );
 }

@@ -83,16 +83,13 @@ fn containers_come_and_go_while_they_run() {
 }
 
 #[test]
-fn gateway_modes_are_obeyed_or_refused() {
+fn an_isolated_network_has_no_gateway() {
     let sandbox = Sandbox::greeting(
         "services:\n  web: { <<: *server, networks: [inner] }\n  near: { <<: *idle, networks: [inner] }\nnetworks: { inner: { internal: true, driver_opts: { com.docker.network.bridge.gateway_mode_ipv4: isolated } } }\n",
         &["web"],
     );
     assert!(sandbox.hears("near", "web", 80).starts_with("172."));
     assert_eq!(run("ip", &["-4", "-o", "addr", "show", "scope", "global"]), "", "the host has no address there");
-    let mode = |mode: &str| format!("network create -o com.docker.network.bridge.gateway_mode_ipv4={mode} other");
-    sandbox.stack(&mode("routed")).fails(&["gateway_mode_ipv4: routed is not supported", "use `nat`"]);
-    sandbox.stack(&mode("isolated")).fails(&["isolated is for internal networks"]);
 }
 
 #[test]
@@ -115,4 +112,20 @@ fn a_port_that_another_stack_has_is_found_before_anything_starts() {
     refused(&file.replace("18080:80", "18081:80"));
     sandbox.stack("down -t 0").ok();
     sandbox.stack(&format!("-f other.yaml -p {other} up -d")).ok();
+}
+
+#[test]
+fn a_port_that_a_program_has_names_it() {
+    let sandbox = Sandbox::with(
+        "services:\n  web: { image: stack/host, command: [sleep, infinity], init: true, ports: [\"18080:80\", \"18053:53/udp\"] }\n",
+    );
+    let tcp = std::net::TcpListener::bind("[::1]:18080").unwrap();
+    let own = format!("in use by process {} (", std::process::id());
+    sandbox.stack("up -d").fails(&["18080/tcp is already", &own, "stack.yaml:2"]);
+    drop(tcp);
+    let udp = std::net::UdpSocket::bind("127.0.0.1:18053").unwrap();
+    sandbox.stack("up -d").fails(&["18053/udp is already", &own]);
+    assert!(!sandbox.stack("ps -aq").out.contains(char::is_alphanumeric), "nothing was made");
+    drop(udp);
+    sandbox.stack("up -d").ok();
 }

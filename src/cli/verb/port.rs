@@ -31,7 +31,8 @@ impl Port {
         let container = select::running(&target, &containers, &self.service, self.index)?;
         let protocol = self.protocol.to_lowercase();
         let ports = &container.state.ports;
-        let Some(port) = ports.iter().find(|port| port.target == self.private && port.protocol == protocol) else {
+        let asked = ports.iter().filter(|port| port.target == self.private && port.protocol == protocol);
+        let Some(port) = asked.min_by_key(|port| port.host_port == 0) else {
             let known: Vec<String> = ports.iter().map(|port| format!("{}/{}", port.target, port.protocol)).collect();
             let error =
                 Error::new(format!("no port {}/{protocol} for container {}", self.private, container.record.name));
@@ -41,6 +42,11 @@ impl Port {
                 error.hint(format!("it publishes {}", known.join(", ")))
             });
         };
+        if port.host_port == 0 {
+            let what = format!("port {}/{protocol} of container {}", self.private, container.record.name);
+            return Err(Error::new(format!("{what} is no port of the host"))
+                .hint("its network is routed: it answers at the container's own address"));
+        }
         let ip = if port.host_ip.contains(':') { format!("[{}]", port.host_ip) } else { port.host_ip.clone() };
         writeln!(context.ui.out(), "{ip}:{}", port.host_port)?;
         Ok(0)

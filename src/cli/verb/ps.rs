@@ -13,7 +13,7 @@ use crate::cli::select::is_up;
 use crate::cli::table::Table;
 use crate::cli::template::{self, Format, Row};
 use crate::cli::time;
-use crate::engine::state::{Container, Health, Status};
+use crate::engine::state::{Container, Health, Published, Status};
 
 /// List containers.
 #[derive(Debug, Args)]
@@ -209,16 +209,35 @@ pub(crate) fn status(container: &Container, now: Timestamp) -> String {
     }
 }
 
-/// `0.0.0.0:8080->80/tcp, 81/tcp`: published ports, then those only exposed.
+/// `0.0.0.0:8080-8081->80-81/tcp, 82/tcp`: published ports, then those only exposed.
 fn ports(container: &Container) -> String {
     let published = &container.state.ports;
-    let mut texts: Vec<String> = published
-        .iter()
-        .map(|port| {
-            let ip = if port.host_ip.contains(':') { format!("[{}]", port.host_ip) } else { port.host_ip.clone() };
-            format!("{ip}:{}->{}/{}", port.host_port, port.target, port.protocol)
-        })
-        .collect();
+    // First and last of ports that follow on each other.
+    let mut ranges: Vec<(&Published, &Published)> = Vec::new();
+    for port in published.iter().filter(|port| port.host_port != 0) {
+        let follows = |(_, last): &&mut (&Published, &Published)| {
+            let next = (last.host_port.checked_add(1), last.target.checked_add(1));
+            let same = (&last.host_ip, &last.protocol) == (&port.host_ip, &port.protocol);
+            same && next == (Some(port.host_port), Some(port.target))
+        };
+        match ranges.iter_mut().rev().find(follows) {
+            Some((_, last)) => *last = port,
+            None => ranges.push((port, port)),
+        }
+    }
+    let range = |first: u16, last: u16| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    let text = |(first, last): &(&Published, &Published)| {
+        let ip = if first.host_ip.contains(':') { format!("[{}]", first.host_ip) } else { first.host_ip.clone() };
+        let target = range(first.target, last.target);
+        format!("{ip}:{}->{target}/{}", range(first.host_port, last.host_port), first.protocol)
+    };
+    let mut texts: Vec<String> = ranges.iter().map(text).collect();
+    for port in published.iter().filter(|port| port.host_port == 0) {
+        let own = format!("{}/{}", port.target, port.protocol);
+        if !texts.contains(&own) {
+            texts.push(own);
+        }
+    }
     if is_up(container) {
         let exposed = container
             .record

@@ -14,7 +14,8 @@ const TTL: u32 = 0;
 /// What fits into a datagram without EDNS (RFC 1035) and with (as DNS flag day 2020 has it).
 const PLAIN_LIMIT: u16 = 512;
 const EDNS_LIMIT: u16 = 1232;
-const HEADER: usize = 12;
+/// Bytes before the question.
+pub(super) const HEADER: usize = 12;
 
 /// What to do with a question.
 #[derive(Debug, PartialEq, Eq)]

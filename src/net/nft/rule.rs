@@ -198,6 +198,19 @@ impl Rule {
         })
     }
 
+    /// Changes the source to the address that `map` has for the key; `v6` says how long it is.
+    pub(in crate::net) fn snat_by_map(mut self, map: &str, v6: bool) -> Self {
+        self.used = 0;
+        let family = if v6 { libc::NFPROTO_IPV6 } else { libc::NFPROTO_IPV4 };
+        self.expression("lookup", |data| {
+            data.put_str(1, map).put_be32(2, word(0)).put_be32(3, word(MAPPED));
+        })
+        .expression("nat", |data| {
+            data.put_be32(1, libc::NFT_NAT_SNAT.unsigned_abs()).put_be32(2, family.unsigned_abs());
+            data.put_be32(3, word(MAPPED));
+        })
+    }
+
     /// Gives the packet the outgoing interface's address.
     pub(in crate::net) fn masquerade(self) -> Self {
         self.expression("masq", |_| {})

@@ -76,7 +76,7 @@ pub(in crate::net) struct Set {
 }
 
 /// An element of a set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::net) struct Element {
     pub(in crate::net) key: Vec<u8>,
     /// Empty in plain sets.

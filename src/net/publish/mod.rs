@@ -26,8 +26,8 @@ const RANDOM_TRIES: usize = 64;
 /// A wish for one host port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Host address; `None` = all.
-    pub host_ip: Option<IpAddr>,
+    /// Host addresses, perhaps unspecified ones as [`everywhere`] gives them.
+    pub addresses: Vec<IpAddr>,
     /// Ports of which any free one will do; `None` = any of the ephemeral range.
     pub ports: Option<RangeInclusive<u16>>,
     /// Protocol.
@@ -37,13 +37,13 @@ pub struct Request {
 /// A host port that is ours as long as the guards stay open.
 #[derive(Debug)]
 pub struct Reserved {
-    /// Host address; `None` = all.
-    pub host_ip: Option<IpAddr>,
+    /// Host addresses.
+    pub addresses: Vec<IpAddr>,
     /// The port.
     pub port: u16,
     /// Protocol.
     pub protocol: Protocol,
-    /// Bound sockets, one of each address family, that keep other programs off the port. They receive nothing but what a
+    /// Bound sockets, one for each address, that keep other programs off the port. They receive nothing but what a
     /// [`Proxy`] carries: the firewall redirects before.
     pub guards: Vec<OwnedFd>,
 }
@@ -74,6 +74,12 @@ impl fmt::Display for Holder {
     }
 }
 
+/// All addresses of the host, of each family that it speaks.
+pub fn everywhere() -> Vec<IpAddr> {
+    let all = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    all[..if forwarding::has_ipv6() { 2 } else { 1 }].to_vec()
+}
+
 /// Finds a free port and holds it, or says who has it.
 pub fn reserve(host: &Host, request: &Request) -> Result<Reserved, Error> {
     host.run(|| {
@@ -96,15 +102,10 @@ pub fn reserve(host: &Host, request: &Request) -> Result<Reserved, Error> {
 
 /// Takes `port` (0: any) on every wanted address, or on none.
 fn hold(request: &Request, port: u16) -> Result<Reserved, Error> {
-    let wanted = match request.host_ip {
-        Some(address) => vec![address],
-        None if forwarding::has_ipv6() => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
-        None => vec![Ipv4Addr::UNSPECIFIED.into()],
-    };
     for _ in 0..RANDOM_TRIES {
         let mut guards = Vec::new();
         let mut chosen = port;
-        let refusal = wanted.iter().find_map(|address| match guard(*address, chosen, request.protocol) {
+        let refusal = request.addresses.iter().find_map(|address| match guard(*address, chosen, request.protocol) {
             Ok((socket, bound)) => {
                 chosen = bound;
                 guards.push(socket);
@@ -113,7 +114,10 @@ fn hold(request: &Request, port: u16) -> Result<Reserved, Error> {
             Err(errno) => Some((*address, errno)),
         });
         match refusal {
-            None => return Ok(Reserved { host_ip: request.host_ip, port: chosen, protocol: request.protocol, guards }),
+            None => {
+                let (addresses, protocol) = (request.addresses.clone(), request.protocol);
+                return Ok(Reserved { addresses, port: chosen, protocol, guards });
+            }
             // Free in one family and taken in the other: another random port will do.
             Some((_, Errno::EADDRINUSE)) if port == 0 => {}
             Some((ip, Errno::EADDRINUSE)) => {
@@ -130,7 +134,7 @@ fn hold(request: &Request, port: u16) -> Result<Reserved, Error> {
 }
 
 fn shown(request: &Request) -> IpAddr {
-    request.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
+    request.addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED.into())
 }
 
 /// A socket bound to the port, and the port. Unless a [`Proxy`] serves it, it never listens: should the firewall's rules
@@ -173,7 +177,8 @@ mod tests {
     use crate::net::testbed;
 
     fn wish(host_ip: Option<&str>, ports: Option<RangeInclusive<u16>>, protocol: Protocol) -> Request {
-        Request { host_ip: host_ip.map(|ip| ip.parse().unwrap()), ports, protocol }
+        let addresses = host_ip.map_or_else(everywhere, |ip| vec![ip.parse().unwrap()]);
+        Request { addresses, ports, protocol }
     }
 
     #[test]

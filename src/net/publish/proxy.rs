@@ -53,11 +53,11 @@ impl Proxy {
     /// Serves the routes with the sockets that hold their ports; other sockets are closed.
     pub fn start(guards: Vec<OwnedFd>, routes: &[Route]) -> Result<Self, Error> {
         let mut proxy = Self { tasks: Vec::new() };
+        let routes: HashMap<_, _> = routes.iter().map(|route| ((route.host, route.protocol), route)).collect();
         for guard in guards {
             let (address, protocol) = name(&guard).map_err(Error::system("look at a published port"))?;
-            let route = routes.iter().find(|route| route.host == address && route.protocol == protocol);
-            if let Some(route) = route {
-                let task = serve(guard, *route).map_err(Error::system(format!("serve {address}/{protocol}")))?;
+            if let Some(route) = routes.get(&(address, protocol)) {
+                let task = serve(guard, **route).map_err(Error::system(format!("serve {address}/{protocol}")))?;
                 proxy.tasks.push(task);
             }
         }

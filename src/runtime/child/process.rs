@@ -72,6 +72,7 @@ impl Setting<'_> {
             Err(e) if e.raw_os_error() != Some(libc::ENOSYS) => return Err(LaunchError::new("join a new keyring", e)),
             _ => {}
         }
+        sys::process::free_reserved_descriptors().step(|| "close descriptors")?;
         for limit in &self.process.rlimits {
             set_limit(limit, None)?;
         }

@@ -166,6 +166,7 @@ pub fn main(args: &[String]) -> ! {
 
 fn serve(args: &[String]) -> io::Result<()> {
     let Some((run_dir, restart_argv)) = args.split_first() else { return Err(io::ErrorKind::InvalidInput.into()) };
+    process::reserve_descriptors()?;
     let first = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).ok().map(UnixStream::from);
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
