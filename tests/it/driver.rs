@@ -46,26 +46,23 @@ fn gateway_modes_decide_who_reaches_whom() {
     let hears = |host: &str, port| lan.hears(host, port).unwrap_or_default();
     let (v4, v6) = ("192.0.2.2", "2001:db8::2");
     until_true("addresses are tentative no more", || hears("fd00:92:1::10", 80) == v6);
-    let routed = || {
-        for (host, port, heard) in [
-            ("10.92.1.10", 80, v4),
-            ("10.92.1.10", 81, ""),
-            ("fd00:92:1::10", 81, ""),
-            ("10.92.1.11", 81, v4),
-            ("10.92.1.11", 80, ""),
-            ("10.92.2.10", 81, v4),
-            ("fd00:92:2::10", 81, v6),
-            ("192.0.2.1", 18082, v4),
-            ("192.0.2.1", 18083, v4),
-            ("2001:db8::1", 18083, ""),
-            ("fd00:92:3::10", 80, v6),
-            ("fd00:92:3::10", 81, ""),
-            ("192.0.2.1", 18080, ""),
-        ] {
-            assert_eq!(hears(host, port), heard, "from outside at [{host}]:{port}");
-        }
-    };
-    routed();
+    for (host, port, heard) in [
+        ("10.92.1.10", 80, v4),
+        ("10.92.1.10", 81, ""),
+        ("fd00:92:1::10", 81, ""),
+        ("10.92.1.11", 81, v4),
+        ("10.92.1.11", 80, ""),
+        ("10.92.2.10", 81, v4),
+        ("fd00:92:2::10", 81, v6),
+        ("192.0.2.1", 18082, v4),
+        ("192.0.2.1", 18083, v4),
+        ("2001:db8::1", 18083, ""),
+        ("fd00:92:3::10", 80, v6),
+        ("fd00:92:3::10", 81, ""),
+        ("192.0.2.1", 18080, ""),
+    ] {
+        assert_eq!(hears(host, port), heard, "from outside at [{host}]:{port}");
+    }
     drop(TcpListener::bind("[::]:18080").expect("no port of the host is taken"));
     let near = sandbox.inside("near", "hostname -i");
     for (address, answers) in [("10.92.1.10", true), ("fd00:92:1::10", true), ("fd00:92:3::10", true), (&*near, false)]
@@ -89,7 +86,7 @@ fn gateway_modes_decide_who_reaches_whom() {
 
     run("nft", &["flush", "ruleset"]);
     until_true("the rules come back", || hears("10.92.1.10", 80) == v4);
-    routed();
+    assert_eq!((hears("10.92.1.10", 81), hears("10.92.2.10", 81)), (String::new(), v4.to_owned()));
     let opened = || run("nft", &["list", "set", "inet", "stack", "opened-4"]);
     sandbox.stack("stop -t 0 routed").ok();
     assert!(!opened().contains("10.92.1.10") && opened().contains("10.92.1.11"), "{}", opened());
@@ -219,18 +216,18 @@ fn exhausted_pools_say_what_uses_them() {
 }
 
 #[test]
-fn hundreds_of_networks_work_at_once() {
+fn many_networks_work_at_once() {
     let sandbox = Sandbox::greeter("");
-    let keys: Vec<String> = (0..300).map(|index| format!("n{index}")).collect();
+    let keys: Vec<String> = (0..120).map(|index| format!("n{index}")).collect();
     let networks: String = keys.iter().map(|key| format!("  {key}:\n")).collect();
     let file = format!(
-        "{}services:\n  first: {{ <<: *server, networks: [n0] }}\n  all: {{ <<: *idle, networks: [{}] }}\n  last: {{ <<: *server, networks: [n299] }}\n  apart: {{ <<: *idle, networks: [n150] }}\nnetworks:\n{networks}",
+        "{}services:\n  first: {{ <<: *server, networks: [n0] }}\n  all: {{ <<: *idle, networks: [{}] }}\n  last: {{ <<: *server, networks: [n119] }}\n  apart: {{ <<: *idle, networks: [n60] }}\nnetworks:\n{networks}",
         crate::greeter::HEAD,
         keys.join(", ")
     );
     sandbox.file("stack.yaml", &file);
     sandbox.serve(&["first", "last"]);
-    assert_eq!(sandbox.stack("network ls -q").ok().out.lines().count(), 300);
+    assert_eq!(sandbox.stack("network ls -q").ok().out.lines().count(), 120);
     for service in ["first", "last"] {
         assert!(sandbox.hears("all", service, 80).contains('.'), "{service}");
     }
