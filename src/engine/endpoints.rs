@@ -79,9 +79,9 @@ impl Supervisor {
             link_local(text).ok_or_else(|| failed(&format!("invalid link-local address {text:?} on network {name}")))
         });
         let link_local = link_local.collect::<Result<_, _>>()?;
-        let (ifname, settings) = options::of_interface(&attachment.driver_opts)?;
+        let interface = options::of_interface(&attachment.driver_opts)?;
         let prefix = network.bridge.interface_prefix.as_deref().unwrap_or("eth");
-        let ifname = attachment.interface_name.or(ifname).unwrap_or_else(|| format!("{prefix}{index}"));
+        let ifname = attachment.interface_name.or(interface.name).unwrap_or_else(|| format!("{prefix}{index}"));
         let addresses = self.ipam.lease(name, &request).map_err(|e| failed(&e))?;
         let outward = &network.bridge.outward;
         let mode = |address: &IpAddr| if address.is_ipv4() { outward.ipv4 } else { outward.ipv6 };
@@ -100,7 +100,7 @@ impl Supervisor {
             internal: network.bridge.internal,
             foreign: network.project != self.project,
             routed,
-            settings,
+            settings: interface.settings,
         })
     }
 

@@ -219,7 +219,7 @@ impl Supervisor {
         fds: Vec<OwnedFd>,
     ) -> io::Result<()> {
         let (detach, remove) = (run.detach, run.remove);
-        let (container, terminal) = match self.begin_one_off(frames, run, fds).await {
+        let (container, terminal) = match Box::pin(self.begin_one_off(frames, run, fds)).await {
             Ok(begun) => begun,
             Err(failure) => return reply_to(frames, &Reply::Failed(failure)).await,
         };

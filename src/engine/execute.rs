@@ -111,7 +111,7 @@ impl Supervisor {
         let pass =
             |when: &str| fault::point(|| format!("{when} {text}")).map_err(|e| Failure::new(format!("{text}: {e}")));
         pass("before")?;
-        self.act(desired, step).await?;
+        Box::pin(self.act(desired, step)).await?;
         pass("after")
     }
 

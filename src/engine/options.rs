@@ -99,10 +99,17 @@ impl Options {
     }
 }
 
-/// What an attachment's `driver_opts` ask of its interface: its name, and kernel settings.
-pub(crate) fn of_interface(
-    options: &BTreeMap<String, String>,
-) -> Result<(Option<String>, Vec<(String, String)>), Failure> {
+/// What an attachment's `driver_opts` ask of its interface.
+#[derive(Debug)]
+pub(crate) struct Interface {
+    /// Its name inside.
+    pub(crate) name: Option<String>,
+    /// Kernel settings: names below `net` with `IFNAME` in the place of its own, and their values.
+    pub(crate) settings: Vec<(String, String)>,
+}
+
+/// Reads the options of an attachment.
+pub(crate) fn of_interface(options: &BTreeMap<String, String>) -> Result<Interface, Failure> {
     let option = |key: &str| options.get(&format!("{PREFIX}endpoint.{key}")).filter(|value| !value.is_empty());
     let setting = |text: &str| {
         let (name, value) = text.split_once('=').filter(|(name, _)| is_of_interface(name)).ok_or_else(|| {
@@ -113,7 +120,7 @@ pub(crate) fn of_interface(
     };
     let settings =
         option("sysctls").map(|text| text.split(',').map(setting).collect::<Result<_, Failure>>()).transpose()?;
-    Ok((option("ifname").cloned(), settings.unwrap_or_default()))
+    Ok(Interface { name: option("ifname").cloned(), settings: settings.unwrap_or_default() })
 }
 
 /// `net.ipv4.conf.IFNAME.…`, as Docker has it.
@@ -171,7 +178,7 @@ mod tests {
     #[test]
     fn settings_of_interfaces_are_no_paths() {
         let ask = |text: &str| of_interface(&BTreeMap::from([(format!("{PREFIX}endpoint.sysctls"), text.to_owned())]));
-        let (_, settings) = ask("net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.IFNAME.accept_ra=0").unwrap();
+        let settings = ask("net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.IFNAME.accept_ra=0").unwrap().settings;
         assert_eq!(settings[0], ("ipv4.conf.IFNAME.log_martians".to_owned(), "1".to_owned()));
         assert_eq!(settings.len(), 2);
         for text in [
