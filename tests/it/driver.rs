@@ -158,14 +158,14 @@ networks:
 #[test]
 fn addresses_come_from_every_subnet_and_none_is_given_twice() {
     let sandbox = Sandbox::greeter(
-        r#"
+        r"
 services:
   small: { <<: *idle, networks: [small], scale: 4 }
   ranges: { <<: *idle, networks: [ranges], scale: 3 }
 networks:
   small: { ipam: { config: [{ subnet: 10.93.1.0/29, aux_addresses: { printer: 10.93.1.3 } }] } }
   ranges: { ipam: { config: [{ subnet: 10.93.2.0/24, ip_range: 10.93.2.128/31 }, { subnet: 10.93.3.0/24, ip_range: 10.93.3.64/30, gateway: 10.93.3.9 }] } }
-"#,
+",
     );
     sandbox.stack("up -d").ok();
     let addresses = |service: &str| {
@@ -219,9 +219,9 @@ fn exhausted_pools_say_what_uses_them() {
 fn many_networks_work_at_once() {
     let sandbox = Sandbox::greeter("");
     let keys: Vec<String> = (0..120).map(|index| format!("n{index}")).collect();
-    let networks: String = keys.iter().map(|key| format!("  {key}:\n")).collect();
+    let networks = keys.join(":\n  ");
     let file = format!(
-        "{}services:\n  first: {{ <<: *server, networks: [n0] }}\n  all: {{ <<: *idle, networks: [{}] }}\n  last: {{ <<: *server, networks: [n119] }}\n  apart: {{ <<: *idle, networks: [n60] }}\nnetworks:\n{networks}",
+        "{}services:\n  first: {{ <<: *server, networks: [n0] }}\n  all: {{ <<: *idle, networks: [{}] }}\n  last: {{ <<: *server, networks: [n119] }}\n  apart: {{ <<: *idle, networks: [n60] }}\nnetworks:\n  {networks}:\n",
         crate::greeter::HEAD,
         keys.join(", ")
     );
