@@ -114,13 +114,13 @@ impl Guests {
                 return Ok(UserNamespace { ids, reason: ids.is_none().then_some(reason), fallback: false });
             }
         }
-        if record.config.userns_mode.as_deref() != Some("private") {
-            return Ok(UserNamespace::default());
-        }
         let ids = range(paths, &record.project)?;
         Ok(match self.impossible(paths, store, record, ids)? {
             None => UserNamespace { ids: Some(ids), ..UserNamespace::default() },
-            reason => UserNamespace { ids: None, reason, fallback: true },
+            reason => {
+                let fallback = record.config.userns_mode.as_deref() == Some("private");
+                UserNamespace { ids: None, reason, fallback }
+            }
         })
     }
 
@@ -182,6 +182,10 @@ fn needs_host(record: &Record) -> Option<String> {
     let held = caps::mask(&record.process.caps).unwrap_or_default();
     if let Some(name) = BEYOND.iter().find(|name| caps::holds(held, name)) {
         return Some(format!("the capability {name} means nothing in a user namespace"));
+    }
+    // Older kernels let only this machine's root set them.
+    if let Some(name) = record.config.sysctls.keys().find(|name| !name.starts_with("net")) {
+        return Some(format!("the kernel parameter {name} is for this machine's root to set"));
     }
     let numbers = record.process.user.split(':').chain(record.process.groups.iter().map(String::as_str));
     let beyond = numbers.filter_map(|text| text.parse::<u32>().ok()).find(|number| *number >= COUNT);

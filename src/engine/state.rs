@@ -78,9 +78,9 @@ pub struct Record {
 pub struct UserNamespace {
     /// The ids of its own; none is the host's.
     pub ids: Option<Ids>,
-    /// Why it is the host's, where that is not simply the rule.
+    /// Why it is the host's.
     pub reason: Option<String>,
-    /// It should have been its own.
+    /// The service asked for one of its own.
     pub fallback: bool,
 }
 

@@ -1,4 +1,4 @@
-//! `userns_mode: private`: root inside is an unprivileged user outside, and what is stored are the ids inside.
+//! Root inside is an unprivileged user outside, and what is stored are the ids inside.
 
 use std::os::unix::fs::{MetadataExt, chown};
 
@@ -9,7 +9,6 @@ services:
   db:
     image: stack/host
     init: true
-    userns_mode: private
     command: ["sh", "-c", "chown -R 999:999 /pg && echo more >> /pg/log && chown 999:999 /pg/log && echo ready > /dev/stdout && exec sleep infinity"]
     volumes: ["./pgdata:/pg", "data:/data"]
     secrets: [{ source: token, target: word, uid: "7", gid: "8", mode: 0400 }]
@@ -87,9 +86,12 @@ fn ids_inside_are_those_stored_and_nobody_s_outside() {
 fn files_go_in_and_out_of_a_running_container_with_its_own_ids() {
     let sandbox =
         Sandbox::with("services:\n  box:\n    image: stack/host\n    init: true\n    command: [sleep, infinity]\n");
+    let map = || sandbox.inside("box", MAP).trim().to_owned();
+    sandbox.stack_env(&[("STACK_USERNS", "host")], "up -d").ok();
+    assert!(map().starts_with("0 0 "), "{}", map());
     sandbox.stack_env(&[("STACK_USERNS", "private")], "up -d").ok();
-    let map = sandbox.inside("box", MAP);
-    assert!(!map.trim().starts_with("0 0 "), "{map}");
+    assert!(!map().starts_with("0 0 "), "{}", map());
+    assert_eq!(sandbox.stack("top").ok().out.lines().nth(1).unwrap().split_ascii_whitespace().nth(2), Some("0"));
     sandbox.file("tree/file", "hello");
     for path in ["tree", "tree/file"] {
         chown(sandbox.path(path), Some(33), Some(34)).unwrap();

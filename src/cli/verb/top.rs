@@ -26,7 +26,7 @@ const TICKS: u64 = 100;
 struct Process {
     pid: i32,
     parent: i32,
-    uid: String,
+    uid: u32,
     terminal: String,
     ticks: u64,
     command: String,
@@ -43,12 +43,13 @@ impl Top {
         };
         for container in containers.iter().filter(wanted) {
             let record = &container.record;
+            let ids = record.user_namespace.ids;
             for process in processes(container.state.pid)? {
                 let seconds = process.ticks / TICKS;
                 table.row([
                     record.service.clone(),
                     record.number.to_string(),
-                    process.uid,
+                    ids.map_or(process.uid, |ids| ids.inside(process.uid)).to_string(),
                     process.pid.to_string(),
                     process.parent.to_string(),
                     process.terminal,
@@ -92,7 +93,7 @@ fn process(pid: i32) -> Option<Process> {
     Some(Process {
         pid,
         parent: i32::try_from(number(1)).unwrap_or(0),
-        uid: field("Uid:")?.to_owned(),
+        uid: field("Uid:")?.parse().ok()?,
         terminal: if terminal == 0 {
             "?".into()
         } else {

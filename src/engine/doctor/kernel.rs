@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use super::machine::existing;
 use super::{Finding, Verdict};
 use crate::engine::paths::Paths;
+use crate::sys::userns::{self, Ids};
 use crate::sys::{kernel, mount, path, probe};
 
 const FILES: &str = "files";
@@ -32,7 +33,7 @@ pub(super) fn examine(paths: &Paths) -> Vec<Finding> {
     if findings.last().is_some_and(|overlay| overlay.state == Verdict::Ok) {
         findings.extend(layers(&state));
     }
-    findings.extend([namespaces(), user_namespaces(), exit_codes(), filters(), notifications()]);
+    findings.extend([namespaces(), user_namespaces(), mapped_mounts(&state), exit_codes(), filters(), notifications()]);
     findings.extend(labels());
     findings
 }
@@ -116,6 +117,16 @@ fn user_namespaces() -> Finding {
     Finding::ok(PROCESSES, "user namespaces", "can be made")
         .or_loss(tried.is_ok(), loss.unwrap_or_default())
         .remedy("look at `sysctl user.max_user_namespaces kernel.unprivileged_userns_clone`")
+}
+
+fn mapped_mounts(state: &Path) -> Finding {
+    let ids = [Ids { base: 1 << 30, count: 1 << 16 }.extent()];
+    let tried = userns::make(&ids, &ids)
+        .and_then(|namespace| mount::map_ids(mount::clone_tree(state, false)?.as_fd(), namespace.as_fd(), false));
+    let loss = tried.as_ref().err().map(|e| format!("{e}: a container's root is this machine's, with less rights"));
+    Finding::ok(FILES, "id-mapped mounts", "a container's root is nobody outside")
+        .or_loss(tried.is_ok(), loss.unwrap_or_default())
+        .remedy("a kernel from 5.19 on, and ext4, xfs, btrfs or (from 6.3 on) tmpfs for the state folder")
 }
 
 fn exit_codes() -> Finding {
