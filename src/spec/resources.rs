@@ -35,6 +35,18 @@ fn files(session: &mut Session<'_>, tree: &Node, what: &str, objects: &BTreeMap<
             ("content", object.content.is_some()),
         ];
         let given: Vec<&str> = sources.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect();
+        let written = tree.get(what).and_then(|objects| objects.get(key));
+        let blank = sources.iter().find(|(name, _)| written.is_some_and(|object| object.get(name).is_some()));
+        if let (true, Some((name, _))) = (given.is_empty(), blank) {
+            let message = format!("{singular} `{key}`: `{name}` is blank");
+            session.refuse(
+                Kind::Value,
+                tree.locate(&[what, key, name]),
+                &message,
+                "the stack cannot be started with it",
+            );
+            continue;
+        }
         let possible = if what == "configs" { "`file`, `environment` or `content`" } else { "`file` or `environment`" };
         match given.as_slice() {
             [] => {

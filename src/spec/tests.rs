@@ -208,6 +208,26 @@ fn permuted(order: &[usize]) -> String {
     format!("services:\n  a:\n{lines}")
 }
 
+/// Parts of a service with places for what is drawn at random.
+const PARTS: [&str; 16] = [
+    "command: WORD",
+    "entrypoint: [WORD, x]",
+    "environment: {A: WORD, B: , C: 'SIZE'}",
+    "labels: {l: 1, k: WORD}",
+    "ports: ['PORT']",
+    "expose: ['PORT']",
+    "volumes: ['data:/data', './x:/x:ro', WORD]",
+    "tmpfs: [WORD]",
+    "healthcheck: {test: WORD, interval: TIME}",
+    "stop_grace_period: TIME",
+    "mem_limit: SIZE",
+    "shm_size: SIZE",
+    "extra_hosts: {h: 10.0.0.1}",
+    "ulimits: {nofile: 10, nproc: {soft: 1, hard: 2}}",
+    "deploy: {replicas: 2, resources: {limits: {memory: SIZE}}}",
+    "build: {context: ., args: [A=WORD]}",
+];
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -215,6 +235,28 @@ proptest! {
     fn the_order_of_keys_changes_nothing(order in Just((0..7).collect::<Vec<usize>>()).prop_shuffle()) {
         let sorted = load_text(&permuted(&[0, 1, 2, 3, 4, 5, 6])).unwrap().project;
         prop_assert_eq!(load_text(&permuted(&order)).unwrap().project, sorted);
+    }
+
+    /// What is printed loads again, to the same.
+    #[test]
+    fn printing_loses_nothing(
+        choice in prop::collection::vec(prop::sample::select(PARTS.to_vec()), 0..8),
+        word in "[ -~]{1,20}",
+        port in "([0-9]{1,5}(-[0-9]{1,5})?:)?[0-9]{1,5}(-[0-9]{1,5})?(/udp)?",
+        duration in "([0-9]{1,3}h)?([0-9]{1,3}m)?[0-9]{1,4}(\\.[0-9]{1,3})?(s|ms)",
+        size in "[0-9]{1,4}(\\.[0-9])?(b|k|m|g|kb)",
+    ) {
+        let quoted = serde_json::to_string(&word).unwrap();
+        let mut parts: Vec<&str> = choice;
+        parts.sort_unstable();
+        parts.dedup();
+        let text: String = parts.iter().map(|part| format!("    {part}\n")).collect();
+        let text = text.replace("WORD", &quoted).replace("PORT", &port).replace("TIME", &duration).replace("SIZE", &size);
+        if let Ok(loaded) = load_text(&format!("services:\n  a:\n    image: x\n{text}volumes: {{data: }}\n")) {
+            let printed = render::yaml(&loaded.project);
+            let again = load_text(&printed).map_err(|errors| errors.render(false)).unwrap();
+            prop_assert_eq!(render::json(&loaded.project), render::json(&again.project), "{}", printed);
+        }
     }
 
     #[test]
