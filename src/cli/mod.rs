@@ -114,7 +114,7 @@ fn carry_out(verb: Verb, context: &Context) -> Outcome {
         Verb::Build(verb) => block_on(verb.run(context)),
         Verb::Images(verb) => verb.run(context),
         Verb::Port(verb) => verb.run(context),
-        Verb::Config(verb) => verb.run(context),
+        Verb::Config(verb) => block_on(verb.run(context)),
         Verb::Limits(verb) => verb.run(context),
         Verb::Image(verb) => block_on(verb.run(context)),
         Verb::System(verb) => verb.run(context),

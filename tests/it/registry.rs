@@ -73,6 +73,11 @@ fn what_is_pushed_is_pulled_by_up_and_by_others() {
     let seen = run(&sandbox, "skopeo", &format!("inspect --tls-verify=false docker://{name}"));
     assert!(seen.contains(pushed.out.trim().split('@').nth(1).unwrap()), "{seen}\n{pushed}");
 
+    let pinned = format!("image: {name}@{}", pushed.out.trim().split('@').nth(1).unwrap());
+    assert!(sandbox.stack("config --resolve-image-digests").ok().out.contains(&pinned));
+    let locked = sandbox.stack("config --lock-image-digests").ok().out;
+    assert_eq!(locked, format!("services:\n  app:\n    {pinned}\n"));
+
     sandbox.stack(&format!("image rm {name}")).ok();
     sandbox.stack("up -d --pull never").fails(&["no image", "image pull"]);
     let up = sandbox.stack("up --no-log-prefix").ok();

@@ -1,17 +1,20 @@
 //! `stack config`: the stack file as it is understood.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use fs_err as fs;
+use serde_json::{Value, json};
 
 use crate::cli::error::{Error, Outcome};
 use crate::cli::project::Context;
+use crate::cli::registry;
 use crate::cli::table::Table;
+use crate::images::Reference;
 use crate::spec::json_schema::json_schema;
-use crate::spec::model::Service;
+use crate::spec::model::{Project, Service};
 use crate::spec::{Diagnostic, Loaded, Options, Severity, explain, hash, render, select};
 
 /// Print the stack file as it is understood, merged and filled in.
@@ -46,6 +49,12 @@ pub(crate) struct Config {
     /// Don't check services and resources against each other
     #[arg(long)]
     no_consistency: bool,
+    /// Give images with the digests that they have at their registries
+    #[arg(long, conflicts_with = "no_interpolate")]
+    resolve_image_digests: bool,
+    /// Print an override file that holds each service to the digest of its image
+    #[arg(long, conflicts_with = "no_interpolate")]
+    lock_image_digests: bool,
 }
 
 /// What to list instead of the whole.
@@ -97,7 +106,7 @@ enum Form {
 }
 
 impl Config {
-    pub(crate) fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         if self.listing.schema {
             return self.print(context, &render::pretty(&json_schema()));
         }
@@ -118,6 +127,9 @@ impl Config {
         if !self.services.is_empty() {
             let chosen = select::select(&loaded.project, &self.services, true)?;
             select::restrict(&mut loaded.project, &chosen);
+        }
+        if self.resolve_image_digests || self.lock_image_digests {
+            pin(&mut loaded.project).await?;
         }
         if let Some(path) = &self.listing.explain {
             return self.explain(context, &loaded, path);
@@ -165,6 +177,9 @@ impl Config {
         if self.no_interpolate {
             return self.raw(loaded);
         }
+        if self.lock_image_digests {
+            return self.written(&locked(&loaded.project));
+        }
         Ok(match self.format {
             Form::Yaml => render::yaml(&loaded.project),
             Form::Json => render::json(&loaded.project),
@@ -177,11 +192,43 @@ impl Config {
         if let Some(services) = tree.get_mut("services").and_then(|services| services.as_object_mut()) {
             services.retain(|name, _| self.services.is_empty() || self.services.contains(name));
         }
+        self.written(&tree)
+    }
+
+    fn written(&self, tree: &Value) -> Result<String, Error> {
         Ok(match self.format {
-            Form::Yaml => serde_yaml::to_string(&tree)?,
-            Form::Json => render::pretty(&tree),
+            Form::Yaml => serde_yaml::to_string(tree)?,
+            Form::Json => render::pretty(tree),
         })
     }
+}
+
+/// Gives every image the digest that it has at its registry, as docker compose writes it: `host/path:tag@digest`.
+async fn pin(project: &mut Project) -> Result<(), Error> {
+    let mut names = BTreeMap::new();
+    for image in project.services.values().filter(|service| !is_host(service)).filter_map(|it| it.image.as_ref()) {
+        names.insert(image.clone(), Reference::parse(image)?);
+    }
+    let references: Vec<Reference> = names.values().cloned().collect();
+    let digests = registry::registries()?.resolve(&references).await?;
+    let pinned = names.into_iter().zip(digests).map(|((image, name), digest)| {
+        let pinned = if name.digest().is_some() { name.to_string() } else { format!("{name}@{digest}") };
+        (image, pinned)
+    });
+    let pinned: BTreeMap<String, String> = pinned.collect();
+    for image in project.services.values_mut().filter_map(|service| service.image.as_mut()) {
+        if let Some(pinned) = pinned.get(image) {
+            image.clone_from(pinned);
+        }
+    }
+    Ok(())
+}
+
+/// A stack file with nothing but the images.
+fn locked(project: &Project) -> Value {
+    let images =
+        project.services.iter().filter_map(|(name, it)| Some((name.clone(), json!({ "image": it.image.as_ref()? }))));
+    json!({ "services": Value::Object(images.collect()) })
 }
 
 fn is_host(service: &Service) -> bool {
@@ -210,7 +257,7 @@ impl Listing {
         } else if self.environment {
             loaded.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()
         } else if self.models {
-            let model = |model: &serde_json::Value| model["model"].as_str().map(str::to_owned);
+            let model = |model: &Value| model["model"].as_str().map(str::to_owned);
             project.models.values().filter_map(model).collect()
         } else if self.variables {
             return Ok(Some(variables(loaded)));

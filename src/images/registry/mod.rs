@@ -4,7 +4,7 @@
 //! * `dial`, `tls` and `transport` carry one request; `client` asks one repository, with `auth`, redirections and retries;
 //!   `answer` reads what comes back, bounded in size and time.
 //! * `manifest` reads what an image is; `pull` fetches one, each layer by `receive`: download, both digests, decompression and
-//!   unpacking are one stream. `push` brings one there.
+//!   unpacking are one stream. `push` brings one there; `resolve` only asks what a name means.
 //!
 //! A registry is not trusted: nothing that it sends counts before its digest is right, no address that it names is asked
 //! with our rights or on this machine's own networks, and everything it sends is bounded.
@@ -25,6 +25,7 @@ mod manifest;
 mod pull;
 mod push;
 mod receive;
+mod resolve;
 mod settings;
 mod tls;
 mod transport;

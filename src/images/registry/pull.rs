@@ -269,7 +269,7 @@ async fn whole(client: &Client<'_>, mut ask: Ask<'_>, limit: usize, resume: bool
 }
 
 /// A manifest or an index: its digest, its bytes and how it came. Its digest is right.
-async fn document(
+pub(super) async fn document(
     client: &Client<'_>,
     name: &Reference,
     at: &str,
@@ -296,7 +296,7 @@ async fn document(
     }
 }
 
-fn announced(headers: &HeaderMap) -> Option<Digest> {
+pub(super) fn announced(headers: &HeaderMap) -> Option<Digest> {
     headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }
 
