@@ -6,7 +6,7 @@ export STACK_TOOLS ?= $(CACHE)/stack-tools
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 RELEASE := $(CARGO_TARGET_DIR)/$(HOST)/release/stack
 
-.PHONY: build demo dist test behaviour bench soak vm
+.PHONY: build demo dist test behaviour bench soak fuzz vm
 
 build:
 	cargo build --release --locked
@@ -32,6 +32,10 @@ bench: build
 	@STACK=$(RELEASE) benches/compose.sh
 	@STACK=$(RELEASE) benches/images.sh
 	cargo bench --locked --bench planning
+
+# Stack files, .env, interpolation, ports, mounts and units: mutants for FUZZ_SECONDS per target, each time others.
+fuzz:
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-300} FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} cargo test --locked --release --lib spec::fuzz -- --nocapture
 
 # On the kernel and control groups (v2) that most users have, Debian 12's 6.1, in an emulated machine. Before a release.
 vm:

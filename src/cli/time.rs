@@ -14,8 +14,8 @@ pub(crate) fn parse_point(text: &str, now: Timestamp) -> Result<Timestamp, Error
     if let Some(time) = unix(text) {
         return Ok(time);
     }
-    if let Ok(Span(ago)) = text.parse::<Span>()
-        && let Ok(ago) = SignedDuration::try_from(ago)
+    if let Ok(ago) = text.parse::<Span>()
+        && let Ok(ago) = SignedDuration::try_from(ago.duration())
         && let Ok(time) = now.checked_sub(ago)
     {
         return Ok(time);

@@ -47,7 +47,7 @@ impl Supervisor {
     }
 
     async fn check_forever(self: &Rc<Self>, id: &str, check: &Healthcheck) {
-        let span = |span: Option<Span>, default| span.map_or(default, |Span(span)| span);
+        let span = |span: Option<Span>, default| span.map_or(default, Span::duration);
         let interval = span(check.interval, INTERVAL);
         let start_period = span(check.start_period, Duration::ZERO);
         let retries = check.retries.unwrap_or(RETRIES).max(1);
@@ -77,7 +77,7 @@ impl Supervisor {
             }
             let starting = starting && failures < retries;
             let next = match check.start_interval {
-                Some(Span(pause)) if now < begin + start_period => now + pause,
+                Some(pause) if now < begin + start_period => now + pause.duration(),
                 Some(_) => due,
                 None => due.min(now + early),
             };
@@ -102,7 +102,7 @@ impl Supervisor {
             Some([kind, line, ..]) if kind == "CMD-SHELL" => vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()],
             _ => return None,
         };
-        let timeout = check.timeout.map_or(TIMEOUT, |Span(timeout)| timeout);
+        let timeout = check.timeout.map_or(TIMEOUT, Span::duration);
         let failed = |code, output: String| Some(Probe { at: Timestamp::now(), code, output });
         let started = match self.container(id) {
             Ok(container) => self.start_heard(&container.record, args).await,

@@ -90,7 +90,7 @@ pub(crate) fn resources(service: &Service) -> Result<Resources, Failure> {
         memory,
         memory_swap,
         memory_reservation,
-        swappiness: service.mem_swappiness.and_then(|value| u64::try_from(value).ok()),
+        swappiness: service.mem_swappiness.and_then(|ByteSize(value)| u64::try_from(value).ok()),
         oom_kill_disable: service.oom_kill_disable.unwrap_or(false),
         cpu_quota: quota.or(service.cpu_quota.filter(|quota| *quota != 0)),
         cpu_period: period,

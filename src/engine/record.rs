@@ -207,7 +207,7 @@ fn rlimits(service: &Service) -> Vec<Rlimit> {
 
 /// The service's check over the image's, field by field; none if there is nothing to run.
 fn healthcheck(service: &Service, image: Option<&images::Healthcheck>) -> Option<Healthcheck> {
-    let nanoseconds = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0).map(|n| Span(Duration::from_nanos(n)));
+    let nanoseconds = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0).map(|n| Span::from(Duration::from_nanos(n)));
     let base = image.map(|check| Healthcheck {
         test: Some(check.test.clone()).filter(|test| !test.is_empty()),
         timeout: nanoseconds(check.timeout),
@@ -391,7 +391,7 @@ mod tests {
         let service = Service { healthcheck: Some(own), ..Service::default() };
         let merged = healthcheck(&service, Some(&image)).unwrap();
         assert_eq!(merged.retries, Some(7));
-        assert_eq!(merged.interval, Some(Span(Duration::from_secs(5))));
+        assert_eq!(merged.interval, Some(Span::from(Duration::from_secs(5))));
         let own = Healthcheck { disable: true, ..Healthcheck::default() };
         let service = Service { healthcheck: Some(own), ..Service::default() };
         assert_eq!(healthcheck(&service, Some(&image)), None);

@@ -61,7 +61,7 @@ impl Pace {
     pub(crate) fn of(service: &Service) -> Self {
         let policy = service.deploy.as_ref().and_then(|deploy| deploy.restart_policy.as_ref());
         let Some(policy) = policy.filter(|_| service.restart.is_none()) else { return Self::default() };
-        Self { delay: policy.delay.map(|Span(span)| span), window: policy.window.map(|Span(span)| span) }
+        Self { delay: policy.delay.map(Span::duration), window: policy.window.map(Span::duration) }
     }
 
     /// The pause before the next start, after this many short runs in a row.
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_service_may_have_a_pace_of_its_own() {
         use crate::spec::model::{Deploy, RestartPolicy};
-        let span = |seconds| Some(Span(Duration::from_secs(seconds)));
+        let span = |seconds| Some(Span::from(Duration::from_secs(seconds)));
         let policy = RestartPolicy { delay: span(7), window: span(60), ..RestartPolicy::default() };
         let deploy = Some(Deploy { restart_policy: Some(policy), ..Deploy::default() });
         let service = Service { deploy, ..Service::default() };

@@ -60,7 +60,7 @@ impl Supervisor {
         if !self.returns(id) {
             self.refuse(&container).await;
         }
-        let given = timeout.or(container.record.config.stop_grace_period.map(|Span(span)| span));
+        let given = timeout.or(container.record.config.stop_grace_period.map(Span::duration));
         let mut grace = given.unwrap_or(GRACE);
         if !grace.is_zero() {
             // Judged before the signal: a process that follows it at once looks deaf while it ends.

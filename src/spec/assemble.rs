@@ -107,6 +107,9 @@ impl<'s, 'a> Assembler<'s, 'a> {
         let mut canon = Canon { session: self.session, base: &scope.base };
         let mut tree = canon.object(document, &schema::ROOT, &Trail::Root)?;
         if let Some(version) = tree.as_map_mut().and_then(|map| map.shift_remove("version")) {
+            if version.node.is_null() {
+                self.session.error_hint(Kind::Shape, version.key, "version is empty", "remove the line");
+            }
             let message = "`version` is obsolete and ignored";
             let diagnostic = self.session.warning_at(Kind::Value, version.key, message).hint("remove it");
             self.session.report(diagnostic);

@@ -9,7 +9,7 @@ use super::node::{Entry, Map, Node, Trail, Value};
 use super::schema::{Merge, Missing, Object, Shape};
 use super::session::Session;
 use super::source::Span;
-use super::units::{ByteSize, Span as Time};
+use super::units::{ByteSize, Span as Time, UnitError, go_float};
 use super::words;
 
 /// One walk over one file's tree.
@@ -53,7 +53,20 @@ impl Canon<'_, '_> {
             Shape::StrictBool if matches!(node.value, Value::Bool(_)) => Some(node),
             Shape::StrictBool => self.mismatch(&node, trail, "a boolean (true or false)"),
             Shape::StrictInt(..) if node.as_str().is_some() => self.mismatch(&node, trail, "a whole number"),
-            Shape::Int(least, most) | Shape::StrictInt(least, most) => self.integer(node, *least, *most, trail),
+            Shape::Int(least, most) => self.integer(node, *least, *most, trail),
+            Shape::StrictInt(least, most) => {
+                let node = self.integer(node, *least, i64::MAX, trail)?;
+                if let Value::Int(value, text) = &node.value
+                    && value > most
+                {
+                    self.refuse(span, trail, format!("{text} is above {most}"));
+                }
+                Some(node)
+            }
+            Shape::Number(least) => {
+                let node = self.whole(node, trail);
+                self.integer(node, *least, i64::MAX, trail)
+            }
             Shape::Float => self.float(node, trail),
             Shape::Duration => self.duration(node, trail),
             Shape::Bytes | Shape::SizeText => self.size(node, matches!(shape, Shape::SizeText), trail),
@@ -260,11 +273,33 @@ impl Canon<'_, '_> {
         value
     }
 
+    /// Reports a value that can be printed, because docker compose prints it, but that nothing can be started with.
+    pub(crate) fn refuse(&mut self, span: Span, trail: &Trail<'_>, problem: impl std::fmt::Display) {
+        let message = format!("{trail}: {problem}");
+        self.session.refuse(Kind::Value, span, &message, "a container cannot be started with it");
+    }
+
+    /// A number without its fraction.
+    fn whole(&mut self, node: Node, trail: &Trail<'_>) -> Node {
+        let Value::Float(value, text) = &node.value else { return node };
+        if value.fract() == 0.0 {
+            return node;
+        }
+        self.refuse(node.span, trail, format!("`{text}` is no whole number"));
+        #[allow(clippy::cast_possible_truncation, reason = "it is meant, and nothing is started with it")]
+        Node::int(*value as i64, node.span)
+    }
+
     pub(crate) fn integer(&mut self, node: Node, least: i64, most: i64, trail: &Trail<'_>) -> Option<Node> {
         let value = match &node.value {
             Value::Int(value, _) => Some(*value),
-            #[allow(clippy::cast_possible_truncation, reason = "the range is checked")]
-            Value::Float(value, _) if value.fract() == 0.0 && value.abs() < 9e15 => Some(*value as i64),
+            Value::Float(value, text) if value.fract() == 0.0 => {
+                if value.abs() >= 9e15 {
+                    self.refuse(node.span, trail, format!("`{text}` is too large"));
+                }
+                #[allow(clippy::cast_possible_truncation, reason = "nothing is started with what does not fit")]
+                Some(*value as i64)
+            }
             Value::Str(text) => text.parse().ok(),
             _ => None,
         };
@@ -288,11 +323,14 @@ impl Canon<'_, '_> {
         let value = match &node.value {
             Value::Int(value, _) => Some(*value as f64),
             Value::Float(value, _) => Some(*value),
-            Value::Str(text) => text.parse().ok(),
+            Value::Str(text) => go_float(text),
             _ => return self.mismatch(&node, trail, "a number"),
         };
         match value {
-            Some(value) if value.is_finite() && value >= 0.0 => {
+            Some(value) if value.is_finite() => {
+                if value < 0.0 {
+                    self.refuse(node.span, trail, format!("`{value}` is negative"));
+                }
                 Some(Node { value: Value::Float(value, value.to_string().into()), ..node })
             }
             _ => {
@@ -309,37 +347,60 @@ impl Canon<'_, '_> {
             self.session.error(Kind::Shape, node.span, message);
             return None;
         };
-        match text.parse::<Time>() {
-            Ok(time) => Some(Node::str(time.to_string(), node.span)),
-            Err(error) => self.bad(node.span, trail, error),
+        let lax = match Time::lax(text) {
+            Ok(time) => Node::str(time.to_string(), node.span),
+            Err(error) => return self.bad(node.span, trail, error),
+        };
+        if let Err(error) = text.parse::<Time>() {
+            self.refuse(node.span, trail, error);
         }
+        Some(lax)
     }
 
     pub(crate) fn size(&mut self, node: Node, text_only: bool, trail: &Trail<'_>) -> Option<Node> {
+        // Attributes of a service whose fraction of a byte docker compose lets pass.
+        let fraction = matches!(
+            trail,
+            Trail::Key(Trail::Key(Trail::Key(Trail::Root, "services"), _), "mem_limit" | "memswap_limit" | "shm_size")
+        );
         let text = match &node.value {
             Value::Int(value, _) if !text_only => value.to_string(),
             Value::Str(text) => text.clone(),
             Value::Float(value, text) if !text_only && value.fract() == 0.0 => text.to_string(),
-            Value::Float(_, text) => {
+            Value::Float(value, text) if fraction && !text_only => {
+                self.refuse(node.span, trail, format!("`{text}` is no whole number of bytes"));
+                format!("{:.0}", value.trunc())
+            }
+            Value::Float(_, text) if !text_only => {
                 return self.bad(node.span, trail, format!("`{text}` is no whole number of bytes"));
             }
             _ if text_only => return self.mismatch(&node, trail, "a string"),
             _ => return self.mismatch(&node, trail, "a size such as `64m`"),
         };
+        let lax = match ByteSize::lax(&text) {
+            Ok(size) => Node::str(size.to_string(), node.span),
+            Err(error) => return self.bad(node.span, trail, error),
+        };
         match text.parse::<ByteSize>() {
-            Ok(ByteSize(-1)) if !matches!(trail, Trail::Key(_, "memswap_limit")) => {
-                self.bad(node.span, trail, "-1 (unlimited) is only possible for memswap_limit")
+            Ok(ByteSize(-1)) | Err(UnitError::Negative(_))
+                if matches!(trail, Trail::Key(Trail::Key(_, "tmpfs"), _)) =>
+            {
+                return self.bad(node.span, trail, format!("`{text}` is negative"));
             }
-            Ok(size) => Some(Node::str(size.to_string(), node.span)),
-            Err(error) => self.bad(node.span, trail, error),
+            Ok(ByteSize(-1)) if !matches!(trail, Trail::Key(_, "memswap_limit")) => {
+                self.refuse(node.span, trail, "-1 (unlimited) is only possible for memswap_limit");
+            }
+            Ok(_) => {}
+            Err(error) => self.refuse(node.span, trail, error),
         }
+        Some(lax)
     }
 
     /// Permissions: a number as it is, text as octal digits.
     fn mode(&mut self, node: Node, as_text: bool, trail: &Trail<'_>) -> Option<Node> {
         let value = match &node.value {
             Value::Int(value, _) => Some(*value),
-            Value::Str(text) => i64::from_str_radix(text.trim_start_matches("0o"), 8).ok(),
+            Value::Str(text) if as_text => i64::from_str_radix(text.trim_start_matches("0o"), 8).ok(),
             _ => return self.mismatch(&node, trail, "file permissions such as `0440`"),
         };
         let Some(value) = value.filter(|value| (0..=0o7777).contains(value)) else {

@@ -24,6 +24,8 @@ pub(crate) enum Problem {
     Space,
     #[error("the name of the variable is missing")]
     NoName,
+    #[error("a NUL character cannot be part of any value")]
+    Nul,
     #[error("unterminated quoted value: the closing {0} is missing")]
     Quote(char),
     #[error(transparent)]
@@ -41,6 +43,7 @@ pub(crate) fn parse(
     known: &mut Variables,
     unset: &mut BTreeSet<String>,
 ) -> Result<(), DotenvError> {
+    without_nul(text)?;
     let text = text.replace("\r\n", "\n");
     let mut reader = Reader { text: &text, at: 0 };
     while let Some((name, bare)) = reader.name()? {
@@ -50,20 +53,29 @@ pub(crate) fn parse(
             }
             continue;
         }
-        let line = reader.line();
+        let begin = reader.at;
         let raw = reader.value()?;
+        let fail = |problem| DotenvError { line: reader.line_of(begin), problem };
         let lookup = |name: &str| outside(name).or_else(|| known.get(name).cloned());
         let value = match raw {
             Raw::Literal(value) => value,
-            Raw::Template(value) => interpolate::substitute(&value, &lookup, unset)
-                .map_err(|error| DotenvError { line, problem: error.into() })?,
+            Raw::Template(value) => {
+                interpolate::substitute(&value, &lookup, unset).map_err(|error| fail(error.into()))?
+            }
         };
         if value.len() > limits::VALUE_BYTES {
-            return Err(DotenvError { line, problem: InterpolateError::Limit("1 MiB").into() });
+            return Err(fail(InterpolateError::Limit("1 MiB").into()));
         }
         known.insert(name, value);
     }
     Ok(())
+}
+
+fn without_nul(text: &str) -> Result<(), DotenvError> {
+    match text.find('\0') {
+        Some(at) => Err(DotenvError { line: text[..at].matches('\n').count() + 1, problem: Problem::Nul }),
+        None => Ok(()),
+    }
 }
 
 /// Names and the lines (from 1) that begin with their assignment, for messages.
@@ -82,6 +94,7 @@ pub(crate) fn parse_raw(
     outside: &interpolate::Lookup<'_>,
     known: &mut Variables,
 ) -> Result<(), DotenvError> {
+    without_nul(text)?;
     for (index, line) in text.lines().enumerate() {
         let line = line.trim_start();
         if line.is_empty() || line.starts_with('#') {
@@ -114,12 +127,13 @@ struct Reader<'t> {
 }
 
 impl Reader<'_> {
-    fn line(&self) -> usize {
-        self.text[..self.at].matches('\n').count() + 1
+    /// The line, from 1, of a place in the text.
+    fn line_of(&self, at: usize) -> usize {
+        self.text[..at].matches('\n').count() + 1
     }
 
     fn fail<T>(&self, problem: Problem) -> Result<T, DotenvError> {
-        Err(DotenvError { line: self.line(), problem })
+        Err(DotenvError { line: self.line_of(self.at), problem })
     }
 
     fn rest(&self) -> &str {
@@ -282,6 +296,7 @@ mod tests {
         assert!(read("A B=1").unwrap_err().contains("space"));
         assert!(read("A=\"x").unwrap_err().contains("unterminated"));
         assert!(read("=x").unwrap_err().contains("missing"));
+        assert!(read("A=1\nB=x\0").unwrap_err().starts_with("2: a NUL"));
         let bomb = (1..30).fold(String::new(), |text, n| text + &format!("A{n}=${{A{0}}}${{A{0}}}\n", n - 1));
         assert!(read(&("A0=xxxxxxxxxx\n".to_owned() + &bomb)).unwrap_err().contains("1 MiB"));
     }
@@ -301,7 +316,7 @@ mod tests {
         }
 
         #[test]
-        fn single_quotes_are_literal(value in "[^'\\\\\r]{0,40}") {
+        fn single_quotes_are_literal(value in "[^'\\\\\r\0]{0,40}") {
             let variables = read(&format!("A='{value}'")).unwrap();
             prop_assert_eq!(variables.get("A"), Some(&value));
         }

@@ -141,7 +141,7 @@ pub(crate) fn report(
         let place = session.sources.whole_line(file, error.line);
         session.error(Kind::Syntax, place, error.to_string());
     }
-    for name in unset {
+    for name in unset.iter().take(limits::WARNINGS) {
         let place = session.sources.variable(file, name);
         let message = format!("the variable {name} is not set; a blank string is used");
         let hint = session.unset_hint(name);

@@ -28,6 +28,13 @@ fn walk(session: &mut Session<'_>, node: &mut Node, shape: &'static Shape, trail
                 hosts.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
             }
         }
+        Shape::Options => {
+            for Entry { node, .. } in node.as_map_mut().into_iter().flat_map(Map::values_mut) {
+                if node.as_list().is_none() {
+                    node.value = Value::List(vec![node.clone()]);
+                }
+            }
+        }
         Shape::MapOf(item) | Shape::Names(item) => entries(session, node, item, trail),
         Shape::DependsOn => entries(session, node, &schema::DEPENDENCY_SHAPE, trail),
         Shape::Ulimits => entries(session, node, &schema::ULIMIT_SHAPE, trail),

@@ -47,6 +47,7 @@ impl Canon<'_, '_> {
         trail: &Trail<'_>,
     ) -> Option<Node> {
         let span = node.span;
+        let listed = node.as_list().is_some();
         let entries: Vec<(String, Entry)> = match node.value {
             Value::Map(map) => map.into_iter().collect(),
             Value::List(list) => self.pairs(list, trail),
@@ -59,9 +60,12 @@ impl Canon<'_, '_> {
                 self.session.report(warning);
                 continue;
             }
-            if name.is_empty() {
-                self.session.error(Kind::Value, key, format!("{trail}: the name before `=` is missing"));
+            if name.is_empty() && !listed {
+                self.session.error(Kind::Value, key, format!("{trail}: a name is empty"));
                 continue;
+            }
+            if name.is_empty() {
+                self.refuse(key, trail, "the name before `=` is missing");
             }
             if name.contains(['\0', '\n']) || name.ends_with(char::is_whitespace) {
                 let message = format!("{trail}: the name `{name}` ends with a space or spans lines");
@@ -201,6 +205,10 @@ impl Canon<'_, '_> {
             };
             map.insert("external".into(), Entry { key, node: external });
         }
+        if let Some(Entry { key, node: file }) = map.get_mut("file").filter(|file| file.node.as_str() == Some("")) {
+            self.refuse(*key, trail, "`file` is blank");
+            *file = self.path(Node::str(".", file.span));
+        }
         let bind =
             |key: &str, value: &str| map.get("driver_opts").and_then(|opts| opts.node.get_str(key)) == Some(value);
         let local = map.get("driver").is_some_and(|driver| driver.node.as_str() == Some("local"));
@@ -265,7 +273,7 @@ impl Canon<'_, '_> {
             && let Some(text) = published.as_str().filter(|text| !text.is_empty())
             && let Err(error) = ports::published(text)
         {
-            self.refuse(&published, trail, error);
+            self.refuse(published.span, trail, error);
         }
         if let Some(ip) = port.get("host_ip").filter(|node| !self.is_template(node)).cloned()
             && let Some(text) = ip.as_str()
@@ -275,22 +283,12 @@ impl Canon<'_, '_> {
         }
         let protocol = port.get("protocol").cloned().unwrap_or_default();
         if let Some(Err(error)) = protocol.as_str().filter(|_| !self.is_template(&protocol)).map(ports::protocol) {
-            self.refuse(&protocol, trail, error);
+            self.refuse(protocol.span, trail, error);
         }
         if let Some(target) = port.get("target").filter(|target| matches!(target.value, Value::Int(0, _))).cloned() {
-            self.refuse(&target, trail, PortError::Zero);
+            self.refuse(target.span, trail, PortError::Zero);
         }
         Some(port)
-    }
-
-    /// What can be printed, but not started.
-    fn refuse(&mut self, node: &Node, trail: &Trail<'_>, error: PortError) {
-        self.session.refuse(
-            Kind::Value,
-            node.span,
-            &format!("{trail}: {error}"),
-            "a container cannot be started with it",
-        );
     }
 
     pub(crate) fn file_mounts(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
@@ -325,12 +323,16 @@ impl Canon<'_, '_> {
     /// `build.ssh`: a list of `default` and `id=path`.
     pub(crate) fn ssh(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
         let span = node.span;
+        let listed = node.as_list().is_some();
+        if let Some(blank) = node.as_list().into_iter().flatten().find(|item| item.as_str() == Some("")) {
+            return self.bad(blank.span, trail, "an ssh key is empty; write `default` or `id=path`");
+        }
         let node = self.mapping(node, Missing::Outside, &Shape::Text, trail)?;
         let Value::Map(map) = node.value else { return None };
         let mut out = Vec::with_capacity(map.len());
         for (id, Entry { node, .. }) in map {
             let path = node.as_str().filter(|path| !path.is_empty()).map(|path| Node::str(path, node.span));
-            if path.is_none() && id != "default" {
+            if path.is_none() && listed && id != "default" {
                 return self.bad(node.span, trail, format!("ssh key `{id}` needs a path; the form is `id=path`"));
             }
             let path = path.map(|path| self.path(path));
@@ -348,8 +350,12 @@ impl Canon<'_, '_> {
             let limit = match node.value {
                 Value::Map(_) => self.object(node, &schema::ULIMIT, trail),
                 _ if node.is_reset() || node.is_null() => Some(node),
-                _ => self.integer(node, -1, i64::MAX, trail),
+                Value::Float(..) => self.mismatch(&node, trail, "a whole number"),
+                _ => self.integer(node, i64::MIN, i64::MAX, trail),
             };
+            if let Some(Node { value: Value::Int(limit @ ..-1, _), span, .. }) = &limit {
+                self.refuse(*span, trail, format!("{limit} is below -1"));
+            }
             if let Some(node) = limit {
                 out.insert(name, Entry { key, node });
             }
@@ -357,7 +363,7 @@ impl Canon<'_, '_> {
         Some(Node { value: Value::Map(out), ..node })
     }
 
-    /// `provider.options`: a mapping to lists of strings.
+    /// `provider.options`: a mapping to strings and lists of strings; the last look makes lists of all.
     pub(crate) fn provider_options(&mut self, node: Node, trail: &Trail<'_>) -> Option<Node> {
         let Value::Map(map) = node.value else { return self.mismatch(&node, trail, "a mapping") };
         let mut out = Map::with_capacity(map.len());
@@ -366,7 +372,8 @@ impl Canon<'_, '_> {
                 self.mismatch::<Node>(&node, &Trail::Key(trail, &name), "a string or a list of strings");
                 continue;
             }
-            if let Some(node) = self.walk(node, &Shape::StrOrList(&Shape::Text), &Trail::Key(trail, &name)) {
+            let shape = if node.as_list().is_some() { &Shape::List(&Shape::Text) } else { &Shape::Text };
+            if let Some(node) = self.walk(node, shape, &Trail::Key(trail, &name)) {
                 out.insert(name, Entry { key, node });
             }
         }

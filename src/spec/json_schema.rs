@@ -61,6 +61,7 @@ fn shape(shape: &Shape) -> Value {
         }
         Shape::Attestation | Shape::Bool => json!({ "type": ["boolean", "string"] }),
         Shape::StrictBool => json!({ "type": "boolean" }),
+        Shape::Number(least) => number("integer", *least, i64::MAX),
         Shape::Int(least, most) => number("integer", *least, *most),
         Shape::StrictInt(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Shape::Float => number("number", 0, i64::MAX),

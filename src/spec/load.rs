@@ -168,7 +168,7 @@ fn run(request: &LoadRequest, session: &mut Session<'_>) -> Option<Loaded> {
         loaded.tree = named(tree.to_json(), &name);
         return Some(loaded);
     }
-    let (project, files) = typed(session, tree.to_json(), &name)?;
+    let (project, files) = typed(session, &tree, &name)?;
     loaded.project = project;
     complete_project(request, session, &tree, &files, &mut loaded);
     loaded.origin.tree = Arc::new(tree);
@@ -250,22 +250,28 @@ fn own_name(request: &LoadRequest, files: &[Parsed], session: &mut Session<'_>) 
     Some(Some(name))
 }
 
-/// The typed project, and apart from it the files that services name.
-fn typed(session: &mut Session<'_>, mut json: Json, name: &str) -> Option<(Project, BTreeMap<String, FilesOf>)> {
+/// The typed project, and apart from it the files that services name. Service by service, so that the untyped form of all
+/// of them is never held.
+fn typed(session: &mut Session<'_>, tree: &Node, name: &str) -> Option<(Project, BTreeMap<String, FilesOf>)> {
     let mut files = BTreeMap::new();
-    if let Some(services) = json.get_mut("services").and_then(Json::as_object_mut) {
-        for (name, service) in services {
-            let Some(service) = service.as_object_mut() else { continue };
-            let mut take = |key: &str| service.shift_remove(key).unwrap_or(Json::Array(Vec::new()));
-            let (env, label) = (take("env_file"), take("label_file"));
-            let files_of = FilesOf {
-                env: serde_json::from_value(env).unwrap_or_default(),
-                label: serde_json::from_value(label).unwrap_or_default(),
+    let mut services = BTreeMap::new();
+    let sections = tree.as_map()?.iter().filter(|(section, _)| *section != "services");
+    let rest = Json::Object(sections.map(|(section, entry)| (section.clone(), entry.node.to_json())).collect());
+    let outcome = serde_json::from_value::<Project>(named(rest, name)).and_then(|project| {
+        for (name, entry) in tree.get("services").and_then(Node::as_map).into_iter().flatten() {
+            let mut service = entry.node.to_json();
+            let mut take = |key: &str| {
+                let given = service.as_object_mut().and_then(|service| service.shift_remove(key));
+                given.unwrap_or(Json::Array(Vec::new()))
             };
+            let (env, label) = (take("env_file"), take("label_file"));
+            let files_of = FilesOf { env: serde_json::from_value(env)?, label: serde_json::from_value(label)? };
             files.insert(name.clone(), files_of);
+            services.insert(name.clone(), serde_json::from_value(service)?);
         }
-    }
-    match serde_json::from_value::<Project>(named(json, name)) {
+        Ok(Project { services, ..project })
+    });
+    match outcome {
         Ok(project) => Some((project, files)),
         Err(error) => {
             session.report(Diagnostic::error(Kind::Shape, format!("the stack does not fit the model: {error}")));

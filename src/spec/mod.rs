@@ -13,6 +13,8 @@ pub mod explain;
 mod extends;
 mod finish;
 mod forms;
+#[cfg(test)]
+mod fuzz;
 mod graph;
 pub mod hash;
 mod include;
@@ -32,6 +34,8 @@ pub(crate) mod ports;
 mod profiles;
 pub mod render;
 mod resources;
+#[cfg(test)]
+mod rows;
 mod schema;
 pub mod select;
 mod session;

@@ -155,7 +155,7 @@ model! {
         /// Soft memory limit in bytes.
         mem_reservation: Option<ByteSize>,
         /// 0–100.
-        mem_swappiness: Option<i64>,
+        mem_swappiness: Option<ByteSize>,
         /// Memory plus swap in bytes; -1 means unlimited.
         memswap_limit: Option<ByteSize>,
         /// Models bound to the service.

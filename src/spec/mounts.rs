@@ -95,12 +95,15 @@ impl Canon<'_, '_> {
         let kind = mount.get_str("type").unwrap_or_default().to_owned();
         let map = mount.as_map_mut()?;
         if kind == "bind" {
-            let Some(source) =
-                map.get_mut("source").filter(|source| source.node.as_str().is_some_and(|text| !text.is_empty()))
-            else {
+            let Some(source) = map.get_mut("source").filter(|source| source.node.as_str().is_some()) else {
                 return self.bad(span, trail, "a bind mount needs a `source`");
             };
-            source.node = self.bind_source(std::mem::take(&mut source.node));
+            let node = std::mem::take(&mut source.node);
+            let blank = node.as_str() == Some("");
+            source.node = self.bind_source(if blank { Node::str(".", node.span) } else { node });
+            if blank {
+                self.refuse(span, trail, "the `source` is empty; the project directory is written `.`");
+            }
         }
         if let Some(target) = map.get_mut("target")
             && let Some(text) = target.node.as_str()
@@ -120,16 +123,14 @@ impl Canon<'_, '_> {
             let trail = &Trail::Index(trail, index);
             let span = node.span;
             let Some(text) = node.as_str().map(str::to_owned) else {
-                let Some(mut device) = self.object(node, &schema::DEVICE, trail) else { continue };
-                let source = device.get("source").cloned().unwrap_or_default();
-                device.set_default("target", source);
-                out.push(device);
+                out.extend(self.object(node, &schema::DEVICE, trail));
                 continue;
             };
             let parts: Vec<&str> = text.split(':').collect();
             let (source, target, permissions) = match parts.as_slice() {
                 [source] => (*source, *source, "rwm"),
                 [source, target] => (*source, *target, "rwm"),
+                [source, "", permissions] => (*source, *source, *permissions),
                 [source, target, permissions] => (*source, *target, *permissions),
                 _ => {
                     self.bad::<Node>(span, trail, "the form of a device is source[:target[:permissions]]");

@@ -46,9 +46,6 @@ fn tidy_service(service: &mut Map<String, Value>, extensions: bool) {
     if let Some(health) = health {
         health.retain(|_, value| !value.as_array().is_some_and(Vec::is_empty));
     }
-    if let Some(swappiness) = service.get_mut("mem_swappiness") {
-        *swappiness = swappiness.to_string().into();
-    }
     for mount in service.get_mut("volumes").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(bind) = mount.get_mut("bind").and_then(Value::as_object_mut) {
             bind.retain(|key, value| key != "create_host_path" || *value != true);

@@ -31,20 +31,14 @@ fn files(session: &mut Session<'_>, tree: &Node, what: &str, objects: &BTreeMap<
     for (key, object) in objects.iter().filter(|(_, object)| !object.external) {
         let sources = [
             ("file", object.file.is_some()),
-            ("environment", object.environment.is_some()),
+            ("environment", object.environment.as_ref().is_some_and(|name| !name.is_empty())),
             ("content", object.content.is_some()),
         ];
         let given: Vec<&str> = sources.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect();
-        let written = tree.get(what).and_then(|objects| objects.get(key));
-        let blank = sources.iter().find(|(name, _)| written.is_some_and(|object| object.get(name).is_some()));
-        if let (true, Some((name, _))) = (given.is_empty(), blank) {
-            let message = format!("{singular} `{key}`: `{name}` is blank");
-            session.refuse(
-                Kind::Value,
-                tree.locate(&[what, key, name]),
-                &message,
-                "the stack cannot be started with it",
-            );
+        if given.is_empty() && object.environment.is_some() {
+            let message = format!("{singular} `{key}`: `environment` is blank");
+            let span = tree.locate(&[what, key, "environment"]);
+            session.refuse(Kind::Value, span, &message, "name the variable that holds it");
             continue;
         }
         let possible = if what == "configs" { "`file`, `environment` or `content`" } else { "`file` or `environment`" };

@@ -28,6 +28,8 @@ pub(crate) enum Shape {
     StrictBool,
     /// An integer between two bounds, or a string that casts to one.
     Int(i64, i64),
+    /// A number from a bound on, whose fraction is cut; or a string that casts to a whole one.
+    Number(i64),
     /// An integer between two bounds; text is refused.
     StrictInt(i64, i64),
     /// A number, or a string that casts to one.
@@ -174,7 +176,8 @@ pub(crate) struct Field {
 }
 
 const fn f(name: &'static str, shape: Shape) -> Field {
-    let empty_is_none = matches!(shape, Str | Path | Int(..) | Float | Bytes | SizeText | Text | Duration);
+    let empty_is_none =
+        matches!(shape, Str | Path | Int(..) | Shape::Number(_) | Float | Bytes | SizeText | Text | Duration);
     Field { name, shape, merge: Merge::Deep, required: false, nullable: false, empty_is_none }
 }
 
@@ -298,11 +301,11 @@ static SERVICE: Object = object(&[
     f("container_name", Str).exact(),
     f("cpu_count", COUNT),
     f("cpu_percent", Int(0, 100)),
-    f("cpu_period", NUMBER),
-    f("cpu_quota", NUMBER),
-    f("cpu_rt_period", NUMBER),
-    f("cpu_rt_runtime", NUMBER),
-    f("cpu_shares", NUMBER),
+    f("cpu_period", Shape::Number(i64::MIN)),
+    f("cpu_quota", Shape::Number(i64::MIN)),
+    f("cpu_rt_period", Shape::Number(i64::MIN)),
+    f("cpu_rt_runtime", Shape::Number(i64::MIN)),
+    f("cpu_shares", Shape::Number(i64::MIN)),
     f("cpus", Float),
     f("cpuset", Str),
     f("credential_spec", Obj(&CREDENTIAL_SPEC)),
@@ -337,7 +340,7 @@ static SERVICE: Object = object(&[
     f("mac_address", Str),
     f("mem_limit", Bytes),
     f("mem_reservation", Bytes),
-    f("mem_swappiness", Int(0, 100)).exact(),
+    f("mem_swappiness", Bytes).exact(),
     f("memswap_limit", Bytes),
     f("models", Names(&Shape::Optional(&Obj(&MODEL_BINDING)))),
     f("network_mode", Str),
@@ -345,7 +348,7 @@ static SERVICE: Object = object(&[
     f("oom_kill_disable", Bool).plain(),
     f("oom_score_adj", Int(-1000, 1000)),
     f("pid", Str).nullable(),
-    f("pids_limit", NUMBER),
+    f("pids_limit", Shape::Number(i64::MIN)),
     f("platform", Str),
     f("ports", Ports).unique(Identity::Port),
     f("post_start", List(&Obj(&HOOK))),
@@ -428,7 +431,7 @@ static CREDENTIAL_SPEC: Object = object(&[f("config", Str), f("file", Str), f("r
 static DEPENDENCY: Object = object(&[
     f("condition", Enum(&["service_started", "service_healthy", "service_completed_successfully"])).required(),
     f("restart", Bool),
-    f("required", Bool),
+    f("required", StrictBool),
 ]);
 
 static DEPLOY: Object = object(&[
@@ -512,7 +515,7 @@ static HEALTHCHECK: Object = object(&[
     f("test", Test).replaced(),
     f("interval", Duration).exact(),
     f("timeout", Duration).exact(),
-    f("retries", COUNT).exact(),
+    f("retries", Shape::Number(0)).exact(),
     f("start_period", Duration).exact(),
     f("start_interval", Duration).exact(),
     f("disable", Bool),
@@ -528,7 +531,7 @@ static ATTACHMENT: Object = object(&[
     f("link_local_ips", StrList).unique(Identity::BeforeEquals),
     f("mac_address", Str),
     f("driver_opts", OptionMap),
-    f("priority", NUMBER),
+    f("priority", Shape::Number(i64::MIN)),
     f("gw_priority", NUMBER),
 ]);
 static MODEL_BINDING: Object = object(&[f("endpoint_var", Str), f("model_var", Str)]);
@@ -546,7 +549,8 @@ pub(crate) static PORT: Object = object(&[
 ]);
 
 /// Long form of a device.
-pub(crate) static DEVICE: Object = object(&[f("source", Str).required(), f("target", Str), f("permissions", Str)]);
+pub(crate) static DEVICE: Object =
+    object(&[f("source", Str).required(), f("target", Str).required(), f("permissions", Str)]);
 
 /// Long form of a mount.
 pub(crate) static MOUNT: Object = object(&[
@@ -607,8 +611,8 @@ static VOLUME: Object = object(&[
 static CONFIG: Object = object(&[
     f("name", Str),
     f("content", Str).exact(),
-    f("environment", Str),
-    f("file", Path),
+    f("environment", Str).exact(),
+    f("file", Path).exact(),
     f("external", Any),
     f("labels", LABELS).keyed(),
     f("template_driver", Str),
@@ -616,7 +620,7 @@ static CONFIG: Object = object(&[
 static SECRET: Object = object(&[
     f("name", Str),
     f("environment", Str),
-    f("file", Path),
+    f("file", Path).exact(),
     f("external", Any),
     f("labels", LABELS).keyed(),
     f("driver", Str),

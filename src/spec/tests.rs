@@ -250,7 +250,7 @@ proptest! {
         let mut parts: Vec<&str> = choice;
         parts.sort_unstable();
         parts.dedup();
-        let text: String = parts.iter().map(|part| format!("    {part}\n")).collect();
+        let text = parts.iter().fold(String::new(), |text, part| text + "    " + part + "\n");
         let text = text.replace("WORD", &quoted).replace("PORT", &port).replace("TIME", &duration).replace("SIZE", &size);
         if let Ok(loaded) = load_text(&format!("services:\n  a:\n    image: x\n{text}volumes: {{data: }}\n")) {
             let printed = render::yaml(&loaded.project);

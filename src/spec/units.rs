@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A duration of a stack file (`1m30s`).
+/// A duration of a stack file (`1m30s`), in nanoseconds. A negative one can be printed, but nothing is started with it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
+pub struct Span(i64);
 
-/// A size in bytes; negative values (`-1`) mean unlimited where the attribute allows it.
+/// A size in bytes; -1 means unlimited where the attribute allows it. Others below zero can be printed only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub i64);
 
@@ -50,43 +50,68 @@ const NANOS: [(&str, u128); 9] = [
 ];
 const WEEK: u128 = 7 * 86_400_000_000_000;
 
+impl From<Duration> for Span {
+    fn from(duration: Duration) -> Self {
+        Self(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
+    }
+}
+
+impl Span {
+    /// How long; nothing if negative.
+    pub fn duration(self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.0).unwrap_or(0))
+    }
+
+    /// Reads what docker compose reads, a negative duration too.
+    pub(crate) fn lax(text: &str) -> Result<Self, UnitError> {
+        let (negative, plain) = text.strip_prefix('-').map_or((false, text), |plain| (true, plain));
+        let nanos = nanos(plain.strip_prefix('+').unwrap_or(plain), text)?;
+        Ok(Self(if negative { -nanos } else { nanos }))
+    }
+}
+
 impl FromStr for Span {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        if text == "0" {
-            return Ok(Self::default());
-        }
+        let span = Self::lax(text)?;
         if text.starts_with('-') {
             return Err(UnitError::Negative(text.into()));
         }
-        let bad = || UnitError::Duration(text.into());
-        let (mut rest, mut total) = (text, 0u128);
-        if rest.is_empty() {
-            return Err(bad());
-        }
-        while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-            let (number, tail) = rest.split_at(digits);
-            let letters = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-            let (unit, tail) = tail.split_at(letters);
-            if unit.is_empty() && digits == text.len() && text.parse::<f64>().is_ok() {
-                return Err(UnitError::NoUnit(text.into()));
-            }
-            let scale = match unit {
-                "w" => WEEK,
-                _ => NANOS.iter().find(|(name, _)| *name == unit).ok_or_else(bad)?.1,
-            };
-            let part = scaled(number, scale).ok_or_else(bad)?;
-            total = total.checked_add(part).ok_or_else(|| UnitError::TooLarge(text.into()))?;
-            rest = tail;
-        }
-        if total == 0 && text.contains(|c: char| matches!(c, '1'..='9')) {
+        if span.0 == 0 && text.contains(|c: char| matches!(c, '1'..='9')) {
             return Err(UnitError::TooSmall(text.into()));
         }
-        let nanos = i64::try_from(total).map_err(|_| UnitError::TooLarge(text.into()))?;
-        Ok(Self(Duration::from_nanos(nanos.unsigned_abs())))
+        Ok(span)
     }
+}
+
+/// Nanoseconds of a duration without a sign; `shown` is what was written.
+fn nanos(text: &str, shown: &str) -> Result<i64, UnitError> {
+    if text == "0" {
+        return Ok(0);
+    }
+    let bad = || UnitError::Duration(shown.into());
+    let (mut rest, mut total) = (text, 0u128);
+    if rest.is_empty() {
+        return Err(bad());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (number, tail) = rest.split_at(digits);
+        let letters = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(letters);
+        if unit.is_empty() && digits == text.len() && text.parse::<f64>().is_ok() {
+            return Err(UnitError::NoUnit(shown.into()));
+        }
+        let scale = match unit {
+            "w" => WEEK,
+            _ => NANOS.iter().find(|(name, _)| *name == unit).ok_or_else(bad)?.1,
+        };
+        let part = scaled(number, scale).ok_or_else(bad)?;
+        total = total.checked_add(part).ok_or_else(|| UnitError::TooLarge(shown.into()))?;
+        rest = tail;
+    }
+    i64::try_from(total).map_err(|_| UnitError::TooLarge(shown.into()))
 }
 
 /// `number` (digits with at most one point) times `scale`, rounded down; `None` where it is no number or overflows.
@@ -109,7 +134,10 @@ fn scaled(number: &str, scale: u128) -> Option<u128> {
 /// Go's form: `1h5m30.02s`, `1.5ms`, `0s`.
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanos = self.0.as_nanos();
+        if self.0 < 0 {
+            f.write_str("-")?;
+        }
+        let nanos = u128::from(self.0.unsigned_abs());
         if nanos == 0 {
             return f.write_str("0s");
         }
@@ -146,35 +174,68 @@ fn decimal(value: u128, scale: u128) -> String {
     text
 }
 
+impl ByteSize {
+    /// Reads what docker compose reads: any whole number below zero too, and what is too large as the largest.
+    pub(crate) fn lax(text: &str) -> Result<Self, UnitError> {
+        if let Ok(bytes) = text.parse() {
+            return Ok(Self(bytes));
+        }
+        if text.starts_with('-') && text.trim_start_matches(['-', '0', '.']).starts_with(|c: char| c.is_ascii_digit()) {
+            return Err(UnitError::Negative(text.into()));
+        }
+        bytes(text).map(|bytes| Self(i64::try_from(bytes).unwrap_or(i64::MAX)))
+    }
+}
+
 impl FromStr for ByteSize {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        if text == "-1" {
-            return Ok(Self(-1));
+        match Self::lax(text)? {
+            Self(bytes) if bytes < -1 => Err(UnitError::Negative(text.into())),
+            Self(i64::MAX) if text != i64::MAX.to_string() => Err(UnitError::TooLarge(text.into())),
+            size => Ok(size),
         }
-        if text.starts_with('-') {
-            return Err(UnitError::Negative(text.into()));
-        }
-        let bad = || UnitError::Size(text.into());
-        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        let unit = unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase();
-        let power = match unit.as_str() {
-            "" | "b" => 0,
-            "k" | "kb" | "ki" | "kib" => 1,
-            "m" | "mb" | "mi" | "mib" => 2,
-            "g" | "gb" | "gi" | "gib" => 3,
-            "t" | "tb" | "ti" | "tib" => 4,
-            "p" | "pb" | "pi" | "pib" => 5,
-            _ => return Err(bad()),
-        };
-        if number.len() > 30 {
-            return Err(UnitError::TooLarge(text.into()));
-        }
-        let bytes = scaled(number, 1 << (10 * power)).ok_or_else(bad)?;
-        i64::try_from(bytes).map(Self).map_err(|_| UnitError::TooLarge(text.into()))
     }
+}
+
+/// Bytes of a size that is not negative, as many as there are.
+fn bytes(text: &str) -> Result<u128, UnitError> {
+    let bad = || UnitError::Size(text.into());
+    let last = text.rfind(|c: char| c.is_ascii_digit() || matches!(c, '.' | ' ')).ok_or_else(bad)?;
+    let (number, unit) = text.split_at(last + 1);
+    let number = number.strip_suffix(' ').unwrap_or(number);
+    let power = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "ki" | "kib" => 1,
+        "m" | "mb" | "mi" | "mib" => 2,
+        "g" | "gb" | "gi" | "gib" => 3,
+        "t" | "tb" | "ti" | "tib" => 4,
+        "p" | "pb" | "pi" | "pib" => 5,
+        _ => return Err(bad()),
+    };
+    let scale = 1 << (10 * power);
+    let plain = number.len() <= 18 && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if plain {
+        return scaled(number, scale).ok_or_else(bad);
+    }
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "saturates"
+    )]
+    let bytes = go_float(number).filter(|value| *value >= 0.0).map(|value| (value * scale as f64) as u128);
+    bytes.ok_or_else(bad)
+}
+
+/// A decimal number as Go reads it: with a sign, an exponent, and underscores between digits.
+pub(crate) fn go_float(text: &str) -> Option<f64> {
+    let digit = |at: Option<usize>| at.and_then(|at| text.as_bytes().get(at)).is_some_and(u8::is_ascii_digit);
+    let between = |(at, _): (usize, &str)| digit(at.checked_sub(1)) && digit(Some(at + 1));
+    let known = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-' | b'_');
+    let valid = text.bytes().all(known) && text.match_indices('_').all(between);
+    text.replace('_', "").parse().ok().filter(|value: &f64| valid && value.is_finite())
 }
 
 /// Decimal bytes.
@@ -193,7 +254,7 @@ impl Serialize for Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(de::Error::custom)
+        Self::lax(&text).map_err(de::Error::custom)
     }
 }
 
@@ -213,7 +274,7 @@ impl<'de> Deserialize<'de> for ByteSize {
         }
         match Form::deserialize(deserializer)? {
             Form::Number(bytes) => Ok(Self(bytes)),
-            Form::Text(text) => text.parse().map_err(de::Error::custom),
+            Form::Text(text) => Self::lax(&text).map_err(de::Error::custom),
         }
     }
 }
@@ -238,7 +299,7 @@ mod tests {
         assert_eq!(span("1500us"), "1.5ms");
         assert_eq!(span("2d"), "48h0m0s");
         assert_eq!(span("1w"), "168h0m0s");
-        assert_eq!(span("0s"), "0s");
+        assert_eq!((span("0s"), span("+5s")), ("0s".into(), "5s".into()));
     }
 
     #[test]
@@ -256,9 +317,21 @@ mod tests {
         assert_eq!(size("64 Ki"), 65536);
         assert_eq!(size("1024"), 1024);
         assert_eq!(size("-1"), -1);
+        assert_eq!((size("1_000"), size("1e3"), size("+5m"), size("-0")), (1000, 1000, 5 << 20, 0));
         for text in ["", "1zb", "99999999999999g", "0x10", "1.5.5m", "1 g b", "-2"] {
             assert_eq!(size(text), i64::MIN, "{text}");
         }
+    }
+
+    #[test]
+    fn what_can_only_be_printed_is_read_too() {
+        for (text, printed) in [("-1s", "-1s"), ("-5m", "-5m0s"), ("-0s", "0s"), ("0.0000000001ns", "0s")] {
+            assert_eq!(Span::lax(text).map(|span| span.to_string()), Ok(printed.to_owned()));
+        }
+        for (text, bytes) in [("-2", -2), ("99999999999999999999", i64::MAX), ("9999p", i64::MAX)] {
+            assert_eq!(ByteSize::lax(text), Ok(ByteSize(bytes)));
+        }
+        assert!(ByteSize::lax("-5m").is_err() && Span::lax("9999999999999h").is_err());
     }
 
     #[test]

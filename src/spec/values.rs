@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::diagnostic::Kind;
 use super::model::{MountKind, Service};
+use super::units::ByteSize;
 use super::validate::Check;
 use super::words;
 use crate::sys::process::signal_number;
@@ -35,6 +36,9 @@ pub(crate) fn check(check: &mut Check<'_, '_, '_>) {
         }
     }
     patterns(check);
+    if let Some(ByteSize(share)) = service.mem_swappiness.filter(|share| !(0..=100).contains(&share.0)) {
+        check.refuse(Kind::Value, &["mem_swappiness"], format!("mem_swappiness: {share} is not between 0 and 100"));
+    }
     let lists: [(&str, &[String], Test); 4] = [
         ("dns", &service.dns, address),
         ("extra_hosts", &service.extra_hosts, host),

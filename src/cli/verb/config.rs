@@ -15,7 +15,7 @@ use crate::cli::table::Table;
 use crate::images::Reference;
 use crate::spec::json_schema::json_schema;
 use crate::spec::model::{Project, Service};
-use crate::spec::{Diagnostic, Loaded, Options, Severity, explain, hash, render, select};
+use crate::spec::{Diagnostic, Loaded, Options, Origin, Severity, explain, hash, render, select};
 
 /// Print the stack file as it is understood, merged and filled in.
 #[derive(Debug, Args)]
@@ -134,6 +134,8 @@ impl Config {
         if let Some(path) = &self.listing.explain {
             return self.explain(context, &loaded, path);
         }
+        // Nothing below asks where something stands: the tree is not held beside what is printed.
+        loaded.origin = Origin::default();
         let text = match self.listing.render(&loaded)? {
             Some(text) => text,
             None if self.quiet => return Ok(0),
