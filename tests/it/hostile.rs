@@ -1,6 +1,6 @@
 //! Hostile stack files: each answered within a second of processor time and 256 MiB, with one clear message.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -25,31 +25,66 @@ const HARMLESS: [&str; 12] = [
     "field-10-security_opt",
 ];
 
-#[test]
-fn the_suite_of_attacks() {
+/// Makes the suite in the sandbox; its cases by name, file and whether they are to be refused. None where there is no suite.
+fn suite(sandbox: &Sandbox, kind: &str) -> Vec<(String, PathBuf, bool)> {
     let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/attacks/gen_yaml.py");
     if !suite.exists() {
-        eprintln!("skipped: no suite of attacks at {}", suite.display());
-        return;
+        return Vec::new();
     }
-    let sandbox = Sandbox::new();
     let folder = sandbox.path("attacks");
     let made = Command::new("python3").arg(&suite).arg(&folder).output().unwrap();
     assert!(made.status.success(), "{made:?}");
     let cases: Vec<Value> = serde_json::from_slice(&fs_err::read(folder.join("cases.json")).unwrap()).unwrap();
-    let (mut seen, mut wrong) = (0, Vec::new());
-    for case in &cases {
+    let cases = cases.iter().map(|case| {
         let (name, file) = (case["name"].as_str().unwrap(), case["file"].as_str().unwrap());
-        if !file.ends_with("stack.yaml") {
-            continue;
-        }
-        seen += 1;
-        if let Some(problem) = judge(name, &folder.join(file), case["expect"] == "reject") {
-            wrong.push(format!("{name}: {problem}"));
-        }
+        (name.to_owned(), folder.join(file), case["expect"] == "reject")
+    });
+    let cases: Vec<_> = cases.filter(|(_, file, _)| file.ends_with(kind)).collect();
+    assert!(cases.len() > 20, "only {} cases of {kind}", cases.len());
+    cases
+}
+
+#[test]
+fn the_suite_of_attacks() {
+    let sandbox = Sandbox::new();
+    let cases = suite(&sandbox, "stack.yaml");
+    if cases.is_empty() {
+        eprintln!("skipped: there is no suite of attacks beside the repository");
     }
+    let judged = cases.iter().map(|(name, file, hostile)| Some(format!("{name}: {}", judge(name, file, *hostile)?)));
+    let wrong: Vec<String> = judged.flatten().collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(seen > 150, "only {seen} files were looked at");
+}
+
+/// Dockerfiles are built within the same bounds, or refused with one message, and reach nothing outside.
+#[test]
+fn the_suite_of_dockerfiles() {
+    let sandbox = Sandbox::with("services: { base: { build: { context: ., dockerfile: base }, image: busybox } }\n");
+    let cases = suite(&sandbox, "Dockerfile");
+    if cases.is_empty() {
+        eprintln!("skipped: there is no suite of attacks beside the repository");
+    }
+    sandbox.busybox_tar();
+    sandbox.file("base", "FROM scratch\nADD busybox.tar /\n");
+    sandbox.stack("build").ok();
+    let canary = Path::new("/tmp/attack-canary");
+    assert!(!canary.exists(), "{} is in the way", canary.display());
+    for (name, file, hostile) in cases {
+        let stack = file.with_file_name("stack.yaml");
+        fs_err::write(&stack, "services: { app: { build: . } }\n").unwrap();
+        let limited = "ulimit -t 1; ulimit -v 262144; exec \"$0\" -f \"$1\" build";
+        let output = sandbox.command("sh", &["-c", limited, STACK, stack.to_str().unwrap()]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let errors = said.lines().filter(|line| line.starts_with("error: ")).count();
+        assert!(!said.contains("panicked"), "{name}: {said}");
+        match output.status.code() {
+            Some(0) => assert!(!hostile, "{name} was built"),
+            Some(1) => assert!(errors == 1 && (!hostile || said.contains("Dockerfile:")), "{name}: {said}"),
+            _ => panic!("{name}: {}: {said}", output.status),
+        }
+        assert!(!said.contains("root:"), "{name} reads what is outside: {said}");
+    }
+    assert!(!canary.exists(), "something was made outside");
 }
 
 /// What is wrong with how `stack config` takes a file.

@@ -90,7 +90,7 @@ impl Sandbox {
         let root = self.path("rootfs");
         fs_err::create_dir_all(root.join("bin")).unwrap();
         fs_err::copy("/bin/busybox", root.join("bin/busybox")).expect("the Debian package busybox-static");
-        for applet in ["sh", "cat", "sleep", "echo", "ls", "id", "mkdir"] {
+        for applet in ["sh", "cat", "sleep", "echo", "ls", "id", "mkdir", "cp", "ln", "rm"] {
             fs_err::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
         let tar = Command::new("tar").arg("-C").arg(root).arg("-cf").arg(self.path("busybox.tar")).arg(".").status();
