@@ -27,14 +27,10 @@ use crate::images::{Digest, Image, Reference, Store, Writable, architecture};
 pub async fn build(request: &BuildRequest, store: &Store, progress: &dyn Fn(BuildEvent)) -> Result<Image, Error> {
     let name = request.dockerfile_name.display().to_string();
     let source = Source::new(&name, &request.dockerfile);
-    if let Some(syntax) = request.args.get("BUILDKIT_SYNTAX") {
-        known_frontend(syntax)?;
+    let (file, warnings) = read(request)?;
+    for message in warnings {
+        progress(BuildEvent::Warning { message });
     }
-    let file = Dockerfile::parse(&name, &request.dockerfile)?;
-    for warning in &file.warnings {
-        progress(BuildEvent::Warning { message: warning.to_string() });
-    }
-    warn_unused(request, &file, progress);
     let tags = request.tags.iter().map(|tag| Reference::parse(tag)).collect::<Result<Vec<_>, _>>()?;
     let lease = store.lease()?;
     let escape = file.escape;
@@ -382,7 +378,12 @@ fn is_told(kind: &Kind) -> bool {
     matches!(kind, Kind::Run(_) | Kind::Copy(_) | Kind::Workdir(_))
 }
 
-fn warn_unused(request: &BuildRequest, file: &Dockerfile, progress: &dyn Fn(BuildEvent)) {
+/// Reads the Dockerfile that `request` is about; also what works but should be changed.
+fn read(request: &BuildRequest) -> Result<(Dockerfile, Vec<String>), Error> {
+    if let Some(syntax) = request.args.get("BUILDKIT_SYNTAX") {
+        known_frontend(syntax)?;
+    }
+    let file = Dockerfile::parse(&request.dockerfile_name.display().to_string(), &request.dockerfile)?;
     let declared = |name: &String| {
         file.instructions.iter().any(|instruction| match &instruction.kind {
             Kind::Arg(args) => args.iter().any(|(known, _)| known == name),
@@ -390,8 +391,16 @@ fn warn_unused(request: &BuildRequest, file: &Dockerfile, progress: &dyn Fn(Buil
         })
     };
     let ours = |name: &String| scope::is_proxy(name) || name.starts_with("BUILDKIT_") || name == "SOURCE_DATE_EPOCH";
-    for name in request.args.keys().filter(|name| !ours(name) && !declared(name)) {
-        let message = format!("the build argument `{name}` is not used: the Dockerfile has no `ARG {name}`");
-        progress(BuildEvent::Warning { message });
-    }
+    let unused = request.args.keys().filter(|name| !ours(name) && !declared(name));
+    let unused =
+        unused.map(|name| format!("the build argument `{name}` is not used: the Dockerfile has no `ARG {name}`"));
+    let warnings = file.warnings.iter().map(ToString::to_string).chain(unused).collect();
+    Ok((file, warnings))
+}
+
+/// Looks over what `request` asks for and builds nothing: what works but should be changed.
+pub fn check(request: &BuildRequest) -> Result<Vec<String>, Error> {
+    let (file, warnings) = read(request)?;
+    Stages::new(file).target(request.target.as_deref())?;
+    Ok(warnings)
 }

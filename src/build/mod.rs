@@ -4,6 +4,7 @@
 //! into keyword, flags and words, `parse` gives them meaning. The builder then keeps the stages that the target needs,
 //! and runs their instructions one by one against the image store.
 
+mod agent;
 mod archive;
 mod builder;
 mod cache;
@@ -39,7 +40,7 @@ mod tree;
 mod trust;
 mod users;
 
-pub use builder::build;
+pub use builder::{build, check};
 pub use error::{Error, Place, Problem};
 pub use event::{BuildEvent, Stream};
 pub(crate) use ignore::Ignore;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
+use super::agent::{self, Forward};
 use super::builder::Builder;
 use super::cache::Key;
 use super::error::{Error, Problem};
@@ -45,6 +46,9 @@ pub(crate) struct Prepared {
     pub(crate) mounts: Vec<launch::Mount>,
     pub(crate) env: Vec<String>,
     pub(crate) locks: Vec<Lock>,
+    pub(crate) forwards: Vec<Forward>,
+    /// Where the step finds its first ssh agent.
+    pub(crate) agent: Option<String>,
 }
 
 impl Mounts {
@@ -62,7 +66,13 @@ impl Mounts {
                 let hint = "name the path from the root of its origin";
                 return Err(Problem::new(format!("the source `{}` leads out", mount.source)).hint(hint).into());
             }
-            let target = target(&mount, state)?;
+            let target = match mount.kind {
+                MountKind::Ssh if mount.target.is_empty() => {
+                    let before = wanted.iter().filter(|wanted: &&Wanted| wanted.mount.kind == MountKind::Ssh).count();
+                    format!("/run/buildkit/ssh_agent.{before}")
+                }
+                _ => target(&mount, state)?,
+            };
             let origin = match mount.kind {
                 MountKind::Bind => Some(builder.origin(mount.from.as_deref(), index)?),
                 MountKind::Cache if mount.from.is_some() => Some(builder.origin(mount.from.as_deref(), index)?),
@@ -116,7 +126,7 @@ impl Mounts {
                     flags: MountFlags { nosuid: true, nodev: true, ..MountFlags::default() },
                 }),
                 MountKind::Secret => secret(builder, wanted, &mut prepared)?,
-                MountKind::Ssh => {}
+                MountKind::Ssh => agent(builder, wanted, fds, &mut prepared)?,
             }
         }
         Ok(prepared)
@@ -232,6 +242,24 @@ fn fill(builder: &Builder<'_>, wanted: &Wanted, folder: &Path) -> Result<(), Err
         Err(_) if folder.exists() => Ok(()),
         other => other.map_err(Error::io("make the cache", folder)),
     }
+}
+
+fn agent(builder: &Builder<'_>, wanted: &Wanted, fds: &mut Vec<OwnedFd>, prepared: &mut Prepared) -> Result<(), Error> {
+    let id = wanted.mount.id.as_deref().unwrap_or(agent::DEFAULT);
+    let Some(agent) = builder.request.agents.get(id) else {
+        if wanted.mount.required {
+            let hint = format!("give it by --ssh {id} or `ssh:` under build");
+            return Err(Problem::new(format!("the ssh agent `{id}` was not given")).hint(hint).into());
+        }
+        return Ok(());
+    };
+    let socket = builder.scratch()?.upper()?.upper.join("agent");
+    let forward = Forward::new(&socket, agent, &wanted.mount).map_err(Error::io("listen at", &socket))?;
+    prepared.forwards.push(forward);
+    let tree = clone_tree(&socket, false).map_err(Error::io("mount the socket", &socket))?;
+    prepared.mounts.push(tree_mount(fds, tree, wanted, false));
+    prepared.agent.get_or_insert_with(|| wanted.target.clone());
+    Ok(())
 }
 
 fn secret_id(mount: &Mount) -> &str {

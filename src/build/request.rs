@@ -36,8 +36,12 @@ pub struct BuildRequest {
     pub network: Network,
     /// Secrets that `RUN --mount=type=secret` can name, by id.
     pub secrets: BTreeMap<String, Secret>,
+    /// Sockets of the ssh agents that `RUN --mount=type=ssh` can name, by id.
+    pub agents: BTreeMap<String, PathBuf>,
     /// Further lines of /etc/hosts in RUN steps: name and address.
     pub extra_hosts: Vec<(String, IpAddr)>,
+    /// Most memory of a RUN step in bytes; as much as there is if None.
+    pub memory: Option<u64>,
     /// Size of /dev/shm in RUN steps in bytes; 64 MiB if None.
     pub shm_size: Option<u64>,
     /// Certificate authorities (PEM) that RUN steps are offered beside those of their image.

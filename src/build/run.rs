@@ -28,6 +28,8 @@ const SHM_SIZE: u64 = 64 << 20;
 const MAX_PROCESSES: i64 = 32_768;
 /// What Docker gives to build steps beyond our default: package managers make nodes and write audit records.
 const EXTRA_CAPS: [&str; 3] = ["NET_RAW", "MKNOD", "AUDIT_WRITE"];
+/// Variable that names the socket of an ssh agent.
+const AGENT: &str = "SSH_AUTH_SOCK";
 /// Where a heredoc that begins with `#!` is put to be executed.
 const SCRIPTS: &str = "/dev/pipes";
 
@@ -73,6 +75,11 @@ impl Builder<'_> {
         let mut launch = self.launch(state, &decided);
         launch.mounts.extend(prepared.mounts);
         launch.process.env.extend(prepared.env);
+        if let Some(agent) = &prepared.agent
+            && scope::in_environment(&launch.process.env, AGENT).is_none()
+        {
+            launch.process.env.push(format!("{AGENT}={agent}"));
+        }
         launch.rootfs = Slot(fds.len());
         let stubs = Stubs::before(&rootfs, &launch.mounts);
         fds.push(rootfs);
@@ -82,7 +89,7 @@ impl Builder<'_> {
             Command::Exec(words) => words.join(" "),
         };
         let ended = self.watch(launch, fds, decided.network == Network::Default, place, &command).await;
-        drop(prepared.locks);
+        drop((prepared.locks, prepared.forwards));
         ended?;
         stubs.remove(&pair.upper)?;
         self.keep(state, &keys, &pair.upper, text)?;
@@ -203,7 +210,7 @@ impl Builder<'_> {
         Launch {
             cgroup: Cgroup {
                 path: format!("stack/build/{id}"),
-                resources: Resources { pids: Some(MAX_PROCESSES), ..Resources::default() },
+                resources: Resources { pids: Some(MAX_PROCESSES), memory: self.request.memory, ..Resources::default() },
                 device_rules: Vec::new(),
                 borrowed: false,
             },

@@ -63,6 +63,9 @@ pub(crate) struct Global {
     /// Accepted for compatibility: work is always as parallel as the file allows
     #[arg(long, value_name = "N", allow_negative_numbers = true, hide = true)]
     pub(crate) parallel: Option<i32>,
+    /// Accepted for compatibility: names of containers keep their dashes
+    #[arg(long, hide = true)]
+    pub(crate) compatibility: bool,
 }
 
 impl Global {
@@ -84,6 +87,7 @@ impl Global {
             all_resources: self.all_resources || after.all_resources,
             dry_run: self.dry_run || after.dry_run,
             parallel: after.parallel.or(self.parallel),
+            compatibility: self.compatibility || after.compatibility,
         }
     }
 }
@@ -192,6 +196,15 @@ pub(crate) enum Verb {
     Completion(verb::completion::Completion),
     /// Print the version
     Version(verb::version::Version),
+    /// Not there: bring a stack file to a registry
+    #[command(hide = true)]
+    Publish(verb::absent::Absent),
+    /// Not there: turn a stack file into another tool's
+    #[command(hide = true)]
+    Bridge(verb::absent::Absent),
+    /// Not there: what docker compose tries out
+    #[command(hide = true)]
+    Alpha(verb::absent::Absent),
 }
 
 impl Verb {

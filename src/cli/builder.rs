@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use fs_err as fs;
 
+use super::agents::Agents;
 use super::error::Error;
 use super::prepare::{file_object, image_name};
 use super::progress::{Progress, Stage};
@@ -40,6 +41,10 @@ pub(crate) struct Flags {
     pub(crate) pull: bool,
     /// Show nothing.
     pub(crate) quiet: bool,
+    /// Agents for RUN steps: `ID` or `ID=PATH[,PATH]`.
+    pub(crate) ssh: Vec<String>,
+    /// Bytes of memory that a RUN step may have.
+    pub(crate) memory: Option<u64>,
 }
 
 /// What the builder's events change.
@@ -84,7 +89,9 @@ async fn build_one(
 ) -> Result<(), Error> {
     let Some((service, build)) = service_build(loaded, name) else { return Ok(()) };
     let image = image_name(&loaded.project.name, name, service);
-    let request = request(context, loaded, name, &image, build, flags)?;
+    let mut request = request(context, loaded, name, &image, build, flags)?;
+    let agents = Agents::new(build.ssh.iter().chain(&flags.ssh), &context.paths.run)?;
+    request.agents = agents.sockets().clone();
     let step = |stage, text: &str| {
         let View { progress, id, .. } = &mut *view.borrow_mut();
         progress.step(id, stage, text)
@@ -108,6 +115,14 @@ async fn build_one(
             Err(Error::from(error).context(format!("cannot build service `{name}`")))
         }
     }
+}
+
+/// Looks over the build of a service and builds nothing: what works but should be changed.
+pub(crate) fn check(context: &Context, loaded: &Loaded, name: &str, flags: &Flags) -> Result<Vec<String>, Error> {
+    let Some((service, build)) = service_build(loaded, name) else { return Ok(Vec::new()) };
+    let image = image_name(&loaded.project.name, name, service);
+    let request = request(context, loaded, name, &image, build, flags)?;
+    build::check(&request).map_err(|error| Error::from(error).context(format!("the build of service `{name}`")))
 }
 
 impl View {
@@ -135,7 +150,7 @@ impl View {
 }
 
 /// The service of that name, enabled or not, if it is built.
-fn service_build<'a>(loaded: &'a Loaded, name: &str) -> Option<(&'a Service, &'a Build)> {
+pub(super) fn service_build<'a>(loaded: &'a Loaded, name: &str) -> Option<(&'a Service, &'a Build)> {
     let service = loaded.project.services.get(name).or_else(|| loaded.disabled.get(name))?;
     service.build.as_ref().map(|build| (service, build))
 }
@@ -205,6 +220,8 @@ fn request(
         additional_contexts: contexts(loaded, name, build)?,
         network: network(name, build.network.as_deref())?,
         secrets: secrets(loaded, build)?,
+        agents: BTreeMap::new(),
+        memory: flags.memory,
         extra_hosts: build.extra_hosts.iter().map(|line| host(name, line)).collect::<Result<_, _>>()?,
         shm_size: build.shm_size.and_then(|size| u64::try_from(size.0).ok()),
         certificates: certificates()?,
@@ -239,7 +256,7 @@ fn dockerfile(directory: &Path, build: &Build) -> Result<(PathBuf, String), Erro
 }
 
 /// The file's arguments, then the flags'; one without a value takes the environment's, or is left out.
-fn arguments(loaded: &Loaded, build: &Build, flags: &Flags) -> BTreeMap<String, String> {
+pub(super) fn arguments(loaded: &Loaded, build: &Build, flags: &Flags) -> BTreeMap<String, String> {
     let flags = flags.args.iter().map(|arg| match arg.split_once('=') {
         Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
         None => (arg.clone(), None),

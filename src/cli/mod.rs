@@ -3,7 +3,8 @@
 //! * `args` parses the command line, `help` arranges `--help`.
 //! * `project` loads the stack file or finds the project's name; each file in `verb` is one verb.
 //! * `registry` shows pulls and pushes, `policy` says when to pull.
-//! * `prepare` and `builder` see to the images before `session` asks a supervisor for something and shows its events.
+//! * `prepare` and `builder` (with `agents` and `bake`) see to the images before `session` asks a supervisor for something
+//!   and shows its events.
 //! * `process` is in front of a process in a container, whose input and outputs `streams` carries.
 //! * `attached` is `up` in the foreground, `watching` dev mode; `prefix` prints log lines; `interrupt`, `terminal` and
 //!   `invoker` are the user's side.
@@ -12,8 +13,10 @@
 
 use std::process::ExitCode;
 
+mod agents;
 mod args;
 mod attached;
+mod bake;
 mod builder;
 mod error;
 mod github;
@@ -67,7 +70,11 @@ fn run(cli: Cli) -> Outcome {
         )
         .hint("leave it out"));
     }
+    let compatibility = cli.global.compatibility;
     let context = Context::new(cli.global)?;
+    if compatibility {
+        context.ui.warn("--compatibility has no effect: names of containers keep their dashes")?;
+    }
     carry_out(cli.verb, &context).map_err(|error| context.located(error))
 }
 
@@ -121,6 +128,14 @@ fn carry_out(verb: Verb, context: &Context) -> Outcome {
         Verb::Doctor(verb) => verb.run(context),
         Verb::Completion(verb) => verb.run(context),
         Verb::Version(verb) => verb.run(context),
+        Verb::Publish(verb) => verb.run(
+            "publish",
+            "`stack config --no-interpolate` prints the file merged; share that, and `stack push` images",
+        ),
+        Verb::Bridge(verb) => verb.run("bridge", "`stack config` prints what converters of Compose files take"),
+        Verb::Alpha(verb) => {
+            verb.run("alpha", "what it tried out there is `stack watch`, `stack scale` and `--dry-run` here")
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A command's connection to a project's supervisor, which it starts where none runs.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -9,12 +9,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use fs_err as fs;
-use rustix::fs::{Mode, OFlags};
 
 use super::control::{Reply, Request};
 use super::paths::Paths;
 use crate::sys::fault;
 use crate::sys::frame::AsyncFrames;
+use crate::sys::path::short_path;
 
 /// A connection that carries one request and its replies.
 #[derive(Debug)]
@@ -124,14 +124,4 @@ pub(crate) fn supervisor_args(paths: &Paths, project: &str) -> Vec<String> {
 pub(crate) fn connect_socket(path: &Path) -> io::Result<UnixStream> {
     let (_folder, path) = short_path(path)?;
     UnixStream::connect(path)
-}
-
-/// A short name of `path` by way of its folder, valid as long as the returned descriptor is kept.
-pub(crate) fn short_path(path: &Path) -> io::Result<(OwnedFd, std::path::PathBuf)> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let folder = rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let number = std::os::fd::AsRawFd::as_raw_fd(&folder.as_fd());
-    Ok((folder, Path::new("/proc/self/fd").join(number.to_string()).join(name)))
 }

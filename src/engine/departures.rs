@@ -1,14 +1,19 @@
 //! Containers that leave the network at about the same time leave it in one transaction: what the kernel asks for
-//! looking through its tables is the same for fifty as for one.
+//! looking through its tables is the same for fifty as for one. Their tracked connections are forgotten a moment later, or
+//! when somebody asks for it: the kernel holds a processor for some 9 ms meanwhile, which whoever waits may use first.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::{Mutex, oneshot};
 
 use super::supervisor::{Supervisor, blocking, tracing_line};
 use crate::net::{self, Host, PortMapping};
+
+/// How long the connections of those who left may stay tracked, unless their addresses are wanted.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// What the firewall knows of one container, or of several.
 #[derive(Debug, Default)]
@@ -25,8 +30,10 @@ pub(crate) struct Departure {
 #[derive(Debug, Default)]
 pub(crate) struct Departures {
     waiting: RefCell<Vec<(Departure, oneshot::Sender<()>)>>,
-    /// Held while there are departures whose addresses the kernel still tracks connections of.
-    unsettled: Mutex<()>,
+    /// Addresses of those who left, whose connections the kernel still tracks.
+    tracked: RefCell<Vec<IpAddr>>,
+    /// Held by whoever sees to either.
+    busy: Mutex<()>,
 }
 
 impl Supervisor {
@@ -36,32 +43,37 @@ impl Supervisor {
         let (done, gone) = oneshot::channel();
         self.departures.waiting.borrow_mut().push((departure, done));
         let this = self.clone();
-        tokio::task::spawn_local(async move { this.let_depart().await });
+        tokio::task::spawn_local(async move {
+            this.let_depart().await;
+            tokio::time::sleep(MOMENT).await;
+            this.departed().await;
+        });
         let _ = gone.await;
     }
 
-    /// Waits until the addresses of those who left may be given to others.
+    /// Sees to it that the addresses of those who left may be given to others.
     pub(crate) async fn departed(&self) {
-        drop(self.departures.unsettled.lock().await);
+        let _busy = self.departures.busy.lock().await;
+        let addresses = self.departures.tracked.take();
+        if !addresses.is_empty() {
+            self.on_host(move |host| host.forget_connections(addresses)).await;
+        }
     }
 
     async fn let_depart(&self) {
-        let _unsettled = self.departures.unsettled.lock().await;
-        let mut addresses = Vec::new();
+        let _busy = self.departures.busy.lock().await;
         loop {
             let (departures, askers): (Vec<_>, Vec<_>) = self.departures.waiting.take().into_iter().unzip();
             if departures.is_empty() {
                 break;
             }
             let _change = self.network.read().await;
-            addresses.extend(self.on_host(move |host| take_out(host, departures)).await.unwrap_or_default());
+            let addresses = self.on_host(move |host| take_out(host, departures)).await;
+            self.departures.tracked.borrow_mut().extend(addresses.unwrap_or_default());
             for asker in askers {
                 // Whoever has stopped waiting need not know.
                 let _ = asker.send(());
             }
-        }
-        if !addresses.is_empty() {
-            self.on_host(move |host| host.forget_connections(addresses)).await;
         }
     }
 

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use tokio::net::UnixListener;
 use tokio::sync::{Mutex, RwLock, Semaphore, broadcast, watch};
 
-use super::client::{short_path, supervisor_args};
+use super::client::supervisor_args;
 use super::control::{Action, Event, Failure, Kind};
 use super::departures::Departures;
 use super::estate::Estate;
@@ -38,6 +38,7 @@ use crate::runtime::launch::Rlimit;
 use crate::runtime::{cgroup, shim};
 use crate::sys::file::Lock;
 use crate::sys::frame::AsyncFrames;
+use crate::sys::path::short_path;
 
 /// Containers that are created or started at the same time; more only wait for each other in the kernel.
 const LAUNCHES: usize = 8;

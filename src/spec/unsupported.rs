@@ -38,7 +38,6 @@ const UNSUPPORTED: &[(&str, Cost)] = &[
     ("services.*.build.isolation", Convenience),
     ("services.*.build.provenance", Convenience),
     ("services.*.build.sbom", Convenience),
-    ("services.*.build.ssh", Convenience),
     ("services.*.userns_mode", Safety),
     ("services.*.logging.driver", Convenience),
     ("networks.*.driver", Safety),

@@ -22,6 +22,7 @@ mod access;
 mod attacks;
 mod attributes;
 mod beside;
+mod builds;
 mod ci;
 mod commands;
 mod config;

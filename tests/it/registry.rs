@@ -111,8 +111,8 @@ fn what_is_pushed_is_pulled_by_up_and_by_others() {
     sandbox.file("Dockerfile", &format!("FROM {name}\nRUN echo built > /file\n"));
     sandbox
         .file("stack.yaml", &format!("services: {{ app: {{ build: {{ context: . }}, image: \"{AT}/lib/built\" }} }}"));
-    sandbox.stack("build").ok();
-    sandbox.stack("push").ok();
+    sandbox.stack("build --push").ok();
+    assert!(sandbox.stack("push").ok().err.contains("Already there"));
     sandbox.stack(&format!("image rm {AT}/lib/built")).ok();
     let pulled = sandbox.stack("pull").ok();
     assert!(pulled.err.contains("Pulled"), "{pulled}");

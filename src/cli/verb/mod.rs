@@ -1,5 +1,6 @@
 //! One file per verb, or per family of verbs: its flags and what it does.
 
+pub(crate) mod absent;
 pub(crate) mod attach;
 pub(crate) mod build;
 pub(crate) mod completion;
