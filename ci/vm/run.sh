@@ -106,7 +106,7 @@ boot() {
     nice -n 15 timeout "${TIMEOUT:-900}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 2048 \
         -nodefaults -no-user-config -display none -no-reboot \
         -kernel "$kernel/boot/vmlinuz-${kernel##*linux-image-}" -initrd "$scratch/initramfs.cpio" \
-        -append "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off stack.cgroup=$layout" \
+        -append "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off no_timer_check rcupdate.rcu_cpu_stall_suppress=1 stack.cgroup=$layout" \
         -chardev stdio,id=console,signal=off -serial chardev:console -serial "file:$scratch/code" \
         -drive "file=$base,format=raw,if=virtio,snapshot=on" -drive "file=$scratch/work.ext4,format=raw,if=virtio" \
         </dev/null | sed -u 's/\r$//'

@@ -20,8 +20,9 @@ use crate::runtime::launch::{Cgroup, Ids, Launch, Mount, MountFlags, Namespaces,
 use crate::runtime::{LaunchError, resolve_user};
 use crate::spec::model::FileMount;
 use crate::spec::units::ByteSize;
+use crate::sys::mntns::Original;
 use crate::sys::{mount, path};
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 
 const SHM_SIZE: u64 = 64 << 20;
 const LOG_SIZE: u64 = 10 << 20;
@@ -52,7 +53,7 @@ pub(crate) fn prepare(
     store: &Store,
     guests: &Guests,
     record: &Record,
-    mounted: &BTreeMap<String, OwnedFd>,
+    mounted: &BTreeMap<String, Original>,
     root: Option<OwnedFd>,
     kept: bool,
 ) -> Result<Bundle, Failure> {
@@ -231,7 +232,7 @@ fn user_of(bundle: &Bundle, record: &Record) -> Result<Pair, LaunchError> {
 fn open_mount(
     paths: &Paths,
     store: &Store,
-    mounted: &BTreeMap<String, OwnedFd>,
+    mounted: &BTreeMap<String, Original>,
     mapping: Option<Mapping<'_>>,
     bundle: &mut Bundle,
     mount: &MountRecord,
@@ -270,10 +271,11 @@ pub(crate) fn mount_tree(
     paths: &Paths,
     store: &Store,
     guest: Option<Guest<'_>>,
-    mounted: &BTreeMap<String, OwnedFd>,
+    mounted: &BTreeMap<String, Original>,
     mount: &MountRecord,
 ) -> Result<Option<OwnedFd>, Failure> {
     let at = |e: &dyn std::fmt::Display| Failure::new(format!("mount {} at {}: {e}", mount.source, mount.target));
+    let subpath = Path::new(mount.subpath.as_deref().unwrap_or_default());
     let tree = match mount.kind.as_str() {
         "tmpfs" => return Ok(None),
         "bind" => {
@@ -288,17 +290,19 @@ pub(crate) fn mount_tree(
             let image = store.find(&mount.source).map_err(|e| at(&e))?;
             let image = image.ok_or_else(|| at(&"no such image"))?;
             let tree = store.rootfs_for(guest, &image, None).map_err(|e| at(&e))?.mount;
-            beneath(tree, mount.subpath.as_deref()).map_err(|e| at(&e))?
+            match mount.subpath.as_deref() {
+                None | Some("") => tree,
+                Some(_) => Original::new(tree).and_then(|tree| tree.copy(subpath)).map_err(|e| at(&e))?,
+            }
         }
         _ => {
             let volume = volumes::find(paths, &mount.source).map_err(|e| at(&e))?;
             let volume = volume.ok_or_else(|| at(&"the volume is gone"))?;
-            let tree = match mounted.get(&volume.name) {
-                Some(tree) => mount::clone_tree_at(tree.as_fd(), Path::new(""), true),
-                None => mount::clone_tree(&volumes::data(paths, &volume), true),
-            };
-            let tree = tree.map_err(|e| at(&e))?;
-            beneath(tree, mount.subpath.as_deref()).map_err(|e| at(&e))?
+            match mounted.get(&volume.name) {
+                Some(original) => original.copy(subpath),
+                None => beneath(&volumes::data(paths, &volume), subpath),
+            }
+            .map_err(|e| at(&e))?
         }
     };
     if let Some(propagation) = &mount.propagation {
@@ -318,15 +322,12 @@ fn propagation_flag(text: &str) -> u64 {
     }
 }
 
-/// The folder inside a tree, never outside of it.
-fn beneath(tree: OwnedFd, subpath: Option<&str>) -> io::Result<OwnedFd> {
-    match subpath {
-        None | Some("") => Ok(tree),
-        Some(subpath) => {
-            let folder = path::open_beneath(tree.as_fd(), Path::new(subpath), OFlags::PATH)?;
-            mount::clone_tree_at(folder.as_fd(), Path::new(""), true)
-        }
-    }
+/// A copy of what is below a folder, never outside of it.
+fn beneath(folder: &Path, subpath: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder, flags, Mode::empty())?;
+    let place = path::open_beneath(folder.as_fd(), subpath, OFlags::PATH)?;
+    mount::clone_tree_at(place.as_fd(), Path::new(""), true)
 }
 
 fn file_object(paths: &Paths, record: &Record, kind: &str, mount: &FileMount, home: &str) -> Result<Mount, Failure> {

@@ -23,6 +23,7 @@ use super::state::{Container, MountRecord, Status};
 use super::supervisor::{Supervisor, blocking};
 use crate::images::{Rootfs, Store, Writable};
 use crate::sys::frame::AsyncFrames;
+use crate::sys::mntns::Original;
 use crate::sys::path::{self, Missing};
 use crate::sys::userns::{self, Ids};
 use crate::sys::{mntns, mount, process};
@@ -215,20 +216,23 @@ impl Supervisor {
                 let writable = Writable { upper: &home.join("upper"), work: &home.join("work"), volatile: false };
                 store.rootfs(&image, Some(writable)).map_err(|e| failed(&e))?
             };
-            let copy = mount::clone_tree_at(rootfs.mount.as_fd(), Path::new(""), false).map_err(|e| failed(&e))?;
+            let copy = mount::clone_tree_at(rootfs.mount.as_fd(), Path::new(""), false);
+            let (root, kept) = match copy {
+                Ok(copy) => (copy, Some(rootfs.mount).filter(|_| rootfs.binds.is_empty())),
+                // Before Linux 6.15 there is only one: the next who wants it mounts it anew.
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => (rootfs.mount, None),
+                Err(e) => return Err(failed(&e)),
+            };
             if alone {
-                return Ok((rootfs, vec![copy]));
+                return Ok((kept, vec![root]));
             }
-            let mut trees = rootfs.binds.iter().map(|(tree, target)| Ok((tree.try_clone()?, target.clone())));
-            let mut trees = trees.by_ref().collect::<io::Result<Vec<_>>>().map_err(|e| failed(&e))?;
+            let mut trees = rootfs.binds;
             trees.extend(volume_trees(&paths, &store, &mounted, &record.mounts)?);
-            let fds = assemble(&copy, trees, &paths.container(&record.id)).map_err(|e| failed(&e))?;
-            Ok::<_, Failure>((rootfs, fds))
+            let fds = assemble(&root, trees, &paths.container(&record.id)).map_err(|e| failed(&e))?;
+            Ok::<_, Failure>((kept, fds))
         });
-        let (rootfs, fds) = opened.await??;
-        if rootfs.binds.is_empty() && !guest {
-            self.roots.borrow_mut().insert(id.to_owned(), rootfs.mount);
-        }
+        let (kept, fds) = opened.await??;
+        self.roots.borrow_mut().extend(kept.filter(|_| !guest).map(|root| (id.to_owned(), root)));
         Ok((None, fds))
     }
 }
@@ -237,7 +241,7 @@ impl Supervisor {
 fn volume_trees(
     paths: &Paths,
     store: &Store,
-    mounted: &BTreeMap<String, OwnedFd>,
+    mounted: &BTreeMap<String, Original>,
     mounts: &[MountRecord],
 ) -> Result<Vec<(OwnedFd, String)>, Failure> {
     let mut trees = Vec::new();

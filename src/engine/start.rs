@@ -14,6 +14,7 @@ use super::supervisor::{Supervisor, blocking};
 use super::volumes;
 use crate::runtime;
 use crate::runtime::launch::{Slot, Stdio};
+use crate::sys::mntns::Original;
 
 impl Supervisor {
     /// Starts a container that does not run. A running one is left as it is.
@@ -62,19 +63,20 @@ impl Supervisor {
     pub(crate) async fn mounted_volumes(
         self: &Rc<Self>,
         record: &Record,
-    ) -> Result<BTreeMap<String, OwnedFd>, Failure> {
+    ) -> Result<BTreeMap<String, Original>, Failure> {
         let mut mounted = BTreeMap::new();
         for mount in record.mounts.iter().filter(|mount| mount.kind == "volume") {
             let failed = |e: &dyn std::fmt::Display| Failure::new(format!("volume {}: {e}", mount.source));
             let volume = volumes::find(&self.paths, &mount.source).map_err(|e| failed(&e))?;
             let Some(volume) = volume.filter(|volume| volume.driver_opts.contains_key("type")) else { continue };
             let key = volume_key(&volume.name);
-            let mut kept = self.shim()?.take(&key).await.map_err(|e| failed(&e))?;
-            if let Some(tree) = kept.pop() {
-                mounted.insert(volume.name, tree);
+            let kept = self.shim()?.take(&key).await.map_err(|e| failed(&e))?;
+            if let Some(original) = Original::from_descriptors(kept) {
+                mounted.insert(volume.name, original);
             } else if let Some(tree) = volumes::mount(&volume).map_err(|e| failed(&e))? {
-                self.keep(&key, vec![tree.try_clone().map_err(|e| failed(&e))?]).await?;
-                mounted.insert(volume.name, tree);
+                let original = Original::new(tree).map_err(|e| failed(&e))?;
+                self.keep(&key, original.descriptors().map_err(|e| failed(&e))?).await?;
+                mounted.insert(volume.name, original);
             }
         }
         Ok(mounted)
