@@ -279,7 +279,7 @@ impl Running {
 
     /// Waits for its end; one that doesn't come is a failure with the code of SIGKILL.
     pub(crate) fn finish(mut self) -> Ran {
-        let end = Instant::now() + 3 * DEADLINE;
+        let end = Instant::now() + *DEADLINE * 3;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;

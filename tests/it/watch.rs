@@ -217,7 +217,7 @@ services:
     let begun = Instant::now();
     sandbox.file("src/f", "two\n");
     up.until_said("| two");
-    assert!(begun.elapsed() < crate::poll::DEADLINE);
+    assert!(begun.elapsed() < *crate::poll::DEADLINE);
     up.signal(Signal::SIGINT);
     up.finish().code(130);
     assert_eq!(sandbox.field("app", "State"), "exited");
