@@ -351,9 +351,17 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Sets a resource limit (`RLIMIT_*`) of another process.
-pub fn set_limit_of(pid: i32, resource: u32, soft: u64, hard: u64) -> io::Result<()> {
-    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+/// Raises a resource limit (`RLIMIT_*`) of another process, or of the caller (0), that is below.
+pub fn raise_limit_of(pid: i32, resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: no limit is set, and `limit` outlives the call, which fills it in.
+    if unsafe { libc::prlimit(pid, resource, std::ptr::null(), &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if limit.rlim_cur >= soft && limit.rlim_max >= hard {
+        return Ok(());
+    }
+    limit = libc::rlimit { rlim_cur: limit.rlim_cur.max(soft), rlim_max: limit.rlim_max.max(hard) };
     // SAFETY: `limit` outlives the call, and the old limit is not asked for.
     let result = unsafe { libc::prlimit(pid, resource, &raw const limit, std::ptr::null_mut()) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use super::port::Port;
-use super::process::{Program, Setting, set_limit};
+use super::process::{Program, Setting, raise_limit};
 use super::rootfs::fail;
 use super::{Standard, Step, user};
 use crate::runtime::cgroup::Group;
@@ -54,7 +54,7 @@ fn prepare(joined: &Joined<'_>) -> Result<Program, LaunchError> {
     if joined.guest {
         namespaces |= libc::CLONE_NEWUSER;
         // Inside, limits can only be lowered.
-        process.rlimits.iter().try_for_each(|limit| set_limit(limit, None))?;
+        process.rlimits.iter().try_for_each(|limit| raise_limit(limit, 0))?;
     }
     sys::process::enter(joined.container.as_fd(), namespaces).step(|| "enter the container")?;
     if joined.guest {

@@ -16,7 +16,7 @@ pub(crate) mod user;
 pub(crate) use dev::build as make_dev;
 pub(crate) use exec::{Joined, run as run_exec};
 pub(crate) use port::Port;
-pub(crate) use process::set_limit;
+pub(crate) use process::raise_limit;
 pub(crate) use rootfs::{Plan, run};
 
 use std::io;

@@ -74,7 +74,7 @@ impl Setting<'_> {
         }
         sys::process::free_reserved_descriptors().step(|| "close descriptors")?;
         for limit in &self.process.rlimits {
-            set_limit(limit, None)?;
+            set_limit(limit)?;
         }
         self.change_folder()?;
         let held = caps::mask(&self.process.caps).map_err(|e| LaunchError::refused("capabilities", e))?;
@@ -199,10 +199,19 @@ fn redirect([input, output, error]: [BorrowedFd<'_>; 3]) -> Result<(), LaunchErr
     rustix::stdio::dup2_stderr(error).step(step)
 }
 
-/// Sets a limit of the caller, or of another process.
-pub(crate) fn set_limit(limit: &Rlimit, of: Option<i32>) -> Result<(), LaunchError> {
-    let step = || format!("set limit {}", limit.name);
-    let resource = match limit.name.trim_start_matches("rlimit_").trim_start_matches("RLIMIT_") {
+/// Sets a limit of the caller.
+fn set_limit(limit: &Rlimit) -> Result<(), LaunchError> {
+    sys::process::set_limit(resource(limit)?, limit.soft, limit.hard).step(|| format!("set limit {}", limit.name))
+}
+
+/// Raises a limit of a process, or of the caller (0), so that only to lower it is left, which takes no right.
+pub(crate) fn raise_limit(limit: &Rlimit, of: i32) -> Result<(), LaunchError> {
+    let raised = sys::process::raise_limit_of(of, resource(limit)?, limit.soft, limit.hard);
+    raised.step(|| format!("set limit {}", limit.name))
+}
+
+fn resource(limit: &Rlimit) -> Result<u32, LaunchError> {
+    Ok(match limit.name.trim_start_matches("rlimit_").trim_start_matches("RLIMIT_") {
         "as" => libc::RLIMIT_AS,
         "core" => libc::RLIMIT_CORE,
         "cpu" => libc::RLIMIT_CPU,
@@ -219,11 +228,6 @@ pub(crate) fn set_limit(limit: &Rlimit, of: Option<i32>) -> Result<(), LaunchErr
         "rttime" => libc::RLIMIT_RTTIME,
         "sigpending" => libc::RLIMIT_SIGPENDING,
         "stack" => libc::RLIMIT_STACK,
-        _ => return Err(LaunchError::refused(step(), "no such limit")),
-    };
-    match of {
-        None => sys::process::set_limit(resource, limit.soft, limit.hard),
-        Some(pid) => sys::process::set_limit_of(pid, resource, limit.soft, limit.hard),
-    }
-    .step(step)
+        _ => return Err(LaunchError::refused(format!("set limit {}", limit.name), "no such limit")),
+    })
 }

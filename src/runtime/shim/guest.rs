@@ -22,7 +22,7 @@ pub(super) fn admit(pid: i32, ids: Option<Ids>, wanted: &Process) -> Result<(), 
         fs::write(format!("/proc/{pid}/oom_score_adj"), adjustment.to_string())
             .map_err(|e| LaunchError::new("set oom_score_adj", e))?;
     }
-    wanted.rlimits.iter().try_for_each(|limit| child::set_limit(limit, Some(pid)))
+    wanted.rlimits.iter().try_for_each(|limit| child::raise_limit(limit, pid))
 }
 
 /// Clones into a user namespace that there is, and into others that belong to it.
