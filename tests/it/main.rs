@@ -28,6 +28,7 @@ mod commands;
 mod config;
 mod copy;
 mod crash;
+mod cves;
 mod depends;
 mod doctor;
 mod driver;
