@@ -68,6 +68,10 @@ struct Row {
     ended: Option<Instant>,
 }
 
+/// Columns that the state of a transfer takes, with its rate and the time left, and those of a layer's name.
+const TRANSFER: usize = 52;
+const LAYER: usize = 14;
+
 /// Time between two drawings.
 pub(crate) const FRAME: Duration = Duration::from_millis(100);
 
@@ -221,7 +225,8 @@ impl Progress {
         let time = format!("{:.1}s", row.ended.unwrap_or_else(Instant::now).duration_since(row.begun).as_secs_f64());
         // Mark, two blanks, two between the columns and one at the end take 8 columns.
         let room = columns.saturating_sub(time.width() + 8);
-        let id = cut(&row.id, ids.min(room.saturating_sub(texts.min(room / 2))));
+        let texts = texts.min((room / 2).max(TRANSFER)).min(room.saturating_sub(LAYER));
+        let id = cut(&row.id, ids.min(room - texts));
         let text = cut(&row.text, room.saturating_sub(id.width()));
         let (word, blanks) = text.split_at(text.trim_end().len());
         let word = if row.stage == Stage::Working { word.to_owned() } else { self.ui.styled(style, word) };

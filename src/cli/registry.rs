@@ -2,21 +2,47 @@
 
 use std::cell::RefCell;
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::time::Instant;
 
 use super::error::Error;
+use super::prepare;
 use super::progress::{Progress, Stage};
-use super::project;
+use super::project::{self, Context, require_root};
 use super::session::frame;
 use super::ui::{ProgressMode, Ui};
 use super::verb::image::size;
 use crate::images::{self, Digest, LayerState, PullEvent, PullOptions, Pulled, Reference, Registries, Settings, Store};
+use crate::spec::Loaded;
 
 /// The registries as this user reaches them.
 pub(crate) fn registries() -> Result<Registries, Error> {
     Ok(Registries::new(Settings::from_environment(&project::environment())?)?)
+}
+
+/// Flags of `pull` and `push` about which services' images, and how.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Chosen {
+    /// Services (default: all)
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+    /// Also those that the services depend on
+    #[arg(long)]
+    include_deps: bool,
+    /// Show nothing
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+impl Chosen {
+    /// The project, and the services chosen of it.
+    pub(crate) fn load(&self, context: &Context) -> Result<(Loaded, BTreeSet<String>), Error> {
+        let loaded = context.load(&self.services)?;
+        require_root()?;
+        let chosen = prepare::selected(&loaded, &self.services, !self.include_deps)?;
+        Ok((loaded, chosen))
+    }
 }
 
 /// An image to pull.
@@ -160,7 +186,7 @@ impl View {
 }
 
 impl Rate {
-    /// `[=====>    ] 12MB/34MB 5MB/s 4s`.
+    /// `[=====>    ] 12MB/34MB 5MB/s 4s left`.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -168,7 +194,7 @@ impl Rate {
         reason = "two digits are shown"
     )]
     fn text(&self, done: u64) -> String {
-        const WIDTH: u64 = 20;
+        const WIDTH: u64 = 10;
         let filled = done * WIDTH / self.total.max(1);
         let mark = |at: u64| match at.cmp(&filled) {
             Ordering::Less => '=',
@@ -194,7 +220,7 @@ mod tests {
     fn a_bar_shows_share_rate_and_time_left() {
         let begun = Instant::now().checked_sub(Duration::from_secs(2)).unwrap();
         let text = Rate { begun, first: 0, total: 100_000_000 }.text(50_000_000);
-        assert!(text.starts_with("[==========>         ] 50MB/100MB 2"), "{text}");
+        assert!(text.starts_with("[=====>    ] 50MB/100MB 2"), "{text}");
         assert!(text.ends_with(" 2s left"), "{text}");
         assert!(Rate { begun, first: 0, total: 0 }.text(0).starts_with('['));
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::control::Failure;
 use super::paths::Paths;
-use super::state::{VERSION, read_json};
+use super::state::{self, VERSION, read_json};
 use crate::planner;
 use crate::spec;
 use crate::spec::model::{MountKind, Project, Service, VolumeMount};
@@ -157,6 +157,19 @@ pub fn list(paths: &Paths) -> io::Result<Vec<Volume>> {
         }
     }
     volumes.sort_by(|a: &Volume, b| a.name.cmp(&b.name));
+    Ok(volumes)
+}
+
+/// Anonymous volumes that no container has, nor will have in the place of another. Nobody may be making containers meanwhile.
+pub fn orphans(paths: &Paths) -> io::Result<Vec<Volume>> {
+    let records = state::all_records(paths)?;
+    let mounted =
+        |volume: &Volume| records.iter().flat_map(|record| &record.mounts).any(|mount| mount.source == volume.name);
+    let mut volumes = list(paths)?;
+    volumes.retain(|volume| {
+        let anonymous = volume.key.is_empty() && !volume.project.is_empty() && volume.heir.is_none();
+        anonymous && !mounted(volume)
+    });
     Ok(volumes)
 }
 

@@ -9,8 +9,8 @@ use super::digest::{Digest, Hasher};
 use super::error::Error;
 
 /// Bytes per piece handed from stage to stage, and how many may wait: what bounds memory.
-const PIECE: usize = 256 << 10;
-const WAITING: usize = 8;
+const PIECE: usize = 128 << 10;
+const WAITING: usize = 4;
 
 /// What is known of an archive that has been read to its end.
 #[derive(Debug)]

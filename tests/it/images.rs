@@ -29,6 +29,26 @@ fn what_nothing_needs_is_seen_and_goes() {
     assert!(history.out.contains("imported from an archive"), "{history}");
 }
 
+#[test]
+fn anonymous_volumes_without_a_container_go_if_asked() {
+    let sandbox = Sandbox::with(
+        "services: { app: { image: stack/host, init: true, command: [sleep, inf], volumes: [\"/a\", \"named:/n\"] } }\nvolumes: { named: {} }",
+    );
+    let names = || -> Vec<String> { sandbox.stack("volume ls -q").ok().out.lines().map(str::to_owned).collect() };
+    sandbox.stack("up -d").ok();
+    let used = names();
+    assert_eq!(used.len(), 2);
+    let pruned = sandbox.stack("system prune -f --volumes").ok();
+    assert!(names() == used && !pruned.out.contains("volume"), "{pruned}");
+    sandbox.stack("rm -s -f app").ok();
+    sandbox.stack("system prune -f").ok();
+    assert_eq!(names(), used);
+    let pruned = sandbox.stack("system prune -f --volumes").ok();
+    assert_eq!(pruned.out.matches("Deleted volume: ").count(), 1, "{pruned}");
+    assert_eq!(names(), [format!("{}_named", sandbox.project)]);
+    sandbox.stack("down -v").ok();
+}
+
 /// Archives go to other tools and come back, in every form.
 #[test]
 fn archives_are_those_of_others() {

@@ -47,6 +47,7 @@ mod logs;
 mod names;
 mod network;
 mod networks;
+mod policy;
 mod pulls;
 mod quickstart;
 mod reconcile;

@@ -6,6 +6,7 @@ use std::os::unix::fs::DirEntryExt as _;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -201,14 +202,23 @@ fn tls_and_logins() {
 }
 
 /// A way to the registry on which what comes back stops after so many bytes.
-struct Narrow {
+pub(crate) struct Narrow {
     left: Arc<AtomicU64>,
-    at: String,
+    pub(crate) at: String,
 }
 
 impl Narrow {
     /// Listens; `close` closes a connection at the limit, else it stays silent.
-    fn open(close: bool) -> Narrow {
+    pub(crate) fn open(close: bool) -> Narrow {
+        Self::new(close, Duration::ZERO)
+    }
+
+    /// Listens, and waits before every 16 KiB.
+    pub(crate) fn paced(pace: Duration) -> Narrow {
+        Self::new(true, pace)
+    }
+
+    fn new(close: bool, pace: Duration) -> Narrow {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let at = listener.local_addr().unwrap().to_string();
         let left = Arc::new(AtomicU64::new(u64::MAX));
@@ -222,18 +232,18 @@ impl Narrow {
                     let _ = up_to.shutdown(Shutdown::Both);
                 });
                 let limit = Arc::clone(&limit);
-                std::thread::spawn(move || pass(server, client, &limit, close));
+                std::thread::spawn(move || pass(server, client, &limit, close, pace));
             }
         });
         Narrow { left, at }
     }
 
-    fn allow(&self, bytes: u64) {
+    pub(crate) fn allow(&self, bytes: u64) {
         self.left.store(bytes, Ordering::SeqCst);
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, limit: &AtomicU64, close: bool) {
+fn pass(mut from: TcpStream, mut to: TcpStream, limit: &AtomicU64, close: bool, pace: Duration) {
     let mut bytes = [0; 16 << 10];
     while let Ok(n @ 1..) = from.read(&mut bytes) {
         let left = limit.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| Some(left.saturating_sub(n as u64)));
@@ -244,6 +254,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, limit: &AtomicU64, close: bool) 
             }
             break;
         }
+        std::thread::sleep(pace);
         if to.write_all(&bytes[..n]).is_err() {
             break;
         }

@@ -4,35 +4,27 @@ use clap::Args;
 
 use crate::cli::error::{Error, Outcome};
 use crate::cli::policy::{self, Policy, Wants};
-use crate::cli::prepare;
-use crate::cli::project::{Context, require_root};
-use crate::cli::registry::{self, Wanted};
+use crate::cli::project::Context;
+use crate::cli::registry::{self, Chosen, Wanted};
 use crate::images::Store;
 
 /// Fetch the images of services.
 #[derive(Debug, Args)]
 pub(crate) struct Pull {
-    /// Services (default: all)
-    #[arg(value_name = "SERVICE")]
-    services: Vec<String>,
+    #[command(flatten)]
+    chosen: Chosen,
     /// Leave out services that are built
     #[arg(long)]
     ignore_buildable: bool,
     /// Pull what can be pulled; a failure is a warning
     #[arg(long)]
     ignore_pull_failures: bool,
-    /// Also pull for what the services depend on
-    #[arg(long)]
-    include_deps: bool,
     /// When to pull: always or missing
     #[arg(long, value_name = "WHEN", value_parser = ["always", "missing"])]
     policy: Option<String>,
     /// Pull for this platform, such as linux/arm64, instead of each service's
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<String>,
-    /// Show nothing
-    #[arg(short, long)]
-    quiet: bool,
     /// Accepted for compatibility: images are pulled side by side
     #[arg(long, hide = true)]
     no_parallel: bool,
@@ -40,10 +32,8 @@ pub(crate) struct Pull {
 
 impl Pull {
     pub(crate) async fn run(&self, context: &Context) -> Outcome {
-        let loaded = context.load(&self.services)?;
-        require_root()?;
+        let (loaded, chosen) = self.chosen.load(context)?;
         let store = Store::open(&context.paths.lib)?;
-        let chosen = prepare::selected(&loaded, &self.services, !self.include_deps)?;
         let mut wanted = Wants::new();
         for (name, service) in loaded.project.services.iter().filter(|(name, _)| chosen.contains(*name)) {
             let Some(image) = &service.image else { continue };
@@ -57,7 +47,7 @@ impl Pull {
         }
         let images = wanted.keys().map(|(image, platform)| policy::wanted(image, platform.as_deref()));
         let images: Vec<Wanted> = images.collect::<Result<_, _>>()?;
-        let pulled = registry::pull(context.ui, self.quiet, &store, images).await?;
+        let pulled = registry::pull(context.ui, self.chosen.quiet, &store, images).await?;
         let (mut to_build, mut code) = (Vec::new(), 0);
         for (((image, _), services), result) in wanted.iter().zip(pulled) {
             let Err(error) = result else { continue };

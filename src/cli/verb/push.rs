@@ -5,35 +5,26 @@ use std::collections::BTreeSet;
 use clap::Args;
 
 use crate::cli::error::Outcome;
-use crate::cli::prepare;
-use crate::cli::project::{Context, require_root};
-use crate::cli::registry;
+use crate::cli::project::Context;
+use crate::cli::registry::{self, Chosen};
 use crate::images::{Reference, Store};
 use crate::spec::Loaded;
 
 /// Bring the images of services to their registries.
 #[derive(Debug, Args)]
 pub(crate) struct Push {
-    /// Services (default: all that are built and have an image name)
-    #[arg(value_name = "SERVICE")]
-    services: Vec<String>,
+    #[command(flatten)]
+    chosen: Chosen,
     /// Push what can be pushed; a failure is a warning
     #[arg(long)]
     ignore_push_failures: bool,
-    /// Also push for what the services depend on
-    #[arg(long)]
-    include_deps: bool,
-    /// Show nothing
-    #[arg(short, long)]
-    quiet: bool,
 }
 
 impl Push {
     pub(crate) async fn run(&self, context: &Context) -> Outcome {
-        let loaded = context.load(&self.services)?;
-        require_root()?;
-        let chosen = prepare::selected(&loaded, &self.services, !self.include_deps)?;
-        push(context, &loaded, &chosen, Flags { quiet: self.quiet, ignore_failures: self.ignore_push_failures }).await
+        let (loaded, chosen) = self.chosen.load(context)?;
+        let flags = Flags { quiet: self.chosen.quiet, ignore_failures: self.ignore_push_failures };
+        push(context, &loaded, &chosen, flags).await
     }
 }
 

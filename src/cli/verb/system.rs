@@ -34,11 +34,14 @@ enum SystemVerb {
         #[arg(long, value_name = "FORM")]
         format: Option<String>,
     },
-    /// Remove nameless images, build caches and what interrupted pulls left; containers and volumes stay
+    /// Remove nameless images, build caches and what interrupted pulls left; containers and named volumes stay
     Prune {
         /// Remove all images without a container
         #[arg(short, long)]
         all: bool,
+        /// Also remove anonymous volumes without a container
+        #[arg(long)]
+        volumes: bool,
         /// Don't ask
         #[arg(short, long)]
         force: bool,
@@ -51,7 +54,7 @@ impl System {
         let store = Store::open(&context.paths.lib)?;
         match &self.verb {
             SystemVerb::Df { format } => show(context, &store, format.as_deref()),
-            SystemVerb::Prune { all, force } => prune(context, &store, *all, *force),
+            SystemVerb::Prune { all, volumes, force } => prune(context, &store, *all, *volumes, *force),
         }
     }
 }
@@ -141,18 +144,25 @@ fn show(context: &Context, store: &Store, format: Option<&str>) -> Outcome {
     Ok(0)
 }
 
-fn prune(context: &Context, store: &Store, all: bool, force: bool) -> Outcome {
+fn prune(context: &Context, store: &Store, all: bool, anonymous: bool, force: bool) -> Outcome {
     let which = if all { "without a container" } else { "that have neither a name nor a container" };
+    let more = if anonymous { ", anonymous volumes without a container" } else { "" };
     let question =
-        format!("This removes all images {which}, the build cache, and what interrupted pulls left.\nGo on?");
+        format!("This removes all images {which}{more}, the build cache, and what interrupted pulls left.\nGo on?");
     if !force && !terminal::agreed(&question)? {
         return Err(Error::new("nothing was changed"));
     }
     let lib = &context.paths.lib;
     let before = bytes(lib)?;
-    collect(context, store, all, || match fs::remove_dir_all(lib.join("build")) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
-        _ => Ok(()),
+    collect(context, store, all, || {
+        for volume in if anonymous { volumes::orphans(&context.paths)? } else { Vec::new() } {
+            volumes::remove(&context.paths, &volume.name)?;
+            writeln!(context.ui.out(), "Deleted volume: {}", volume.name)?;
+        }
+        match fs::remove_dir_all(lib.join("build")) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
+            _ => Ok(()),
+        }
     })?;
     writeln!(context.ui.out(), "Total reclaimed space: {}", size(before.saturating_sub(bytes(lib)?)))?;
     Ok(0)

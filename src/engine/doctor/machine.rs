@@ -75,7 +75,7 @@ fn space(paths: &Paths) -> Vec<Finding> {
     let place = paths.lib.display();
     #[expect(clippy::cast_precision_loss, reason = "for people")]
     let gib = free as f64 / f64::from(1 << 30);
-    let remedy = "make room: `stack image prune`, `stack volume prune`";
+    let remedy = "make room: `stack system prune -a --volumes`";
     let disk = Finding::ok(AREA, "disk", format!("{gib:.1} GiB free for {place}"))
         .or_loss(free >= LOW_SPACE, format!("only {gib:.1} GiB free for {place}: pulling and building may fail"))
         .remedy(remedy);

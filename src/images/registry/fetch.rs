@@ -32,7 +32,7 @@ pub(super) struct Fetch<'a> {
     pub(super) chain: &'a [Digest],
     pub(super) paths: &'a [PathBuf],
     pub(super) gate: Arc<Gate>,
-    /// Transfers at a time.
+    /// Layers at a time, from the first byte to the last file: that is what bounds memory.
     pub(super) turns: &'a Semaphore,
     pub(super) progress: &'a dyn Fn(PullEvent),
     /// Lives as long as any thread that works on a layer.
@@ -85,28 +85,30 @@ impl Fetch<'_> {
     }
 
     /// Receives a blob and unpacks its layers.
+    ///
+    /// Turns are given in the order of asking, to the lowest layer of each blob, and the others need none. So whoever waits for
+    /// a lower layer in its turn knows that this one has had its own.
     pub(super) async fn run(&self, job: Job) -> Result<(), Error> {
+        let mut turn = self.turns.acquire().await.ok();
         let mut layers = job.layers.into_iter();
         if let (Some(partial), Some(first)) = (job.partial, layers.as_slice().first().copied()) {
             layers.next();
             self.transfer(first, partial).await?;
             self.gate.done(first);
             self.tell(first, LayerState::Done);
+            turn = None;
         }
         for at in layers {
-            if unsynced::is_whole(&self.paths[at]) {
-                self.gate.done(at);
-                self.tell(at, LayerState::Exists);
-                continue;
+            let there = unsynced::is_whole(&self.paths[at]);
+            if !there {
+                self.tell(at, LayerState::Unpacking);
+                unpack_stored(self.wanted(at))?.await.map_err(|_| gone())??;
             }
-            let turn = self.turns.acquire().await;
-            self.tell(at, LayerState::Unpacking);
-            let result = unpack_stored(self.wanted(at))?.await.map_err(|_| gone())?;
-            drop(turn);
-            result?;
             self.gate.done(at);
-            self.tell(at, LayerState::Done);
+            self.tell(at, if there { LayerState::Exists } else { LayerState::Done });
+            turn = None;
         }
+        drop(turn);
         Ok(())
     }
 
@@ -131,7 +133,6 @@ impl Fetch<'_> {
         let mut wanted = self.wanted(at);
         let mut again = true;
         loop {
-            let turn = self.turns.acquire().await;
             let mut begin = partial.len().doing(keeping)?;
             if begin > layer.size {
                 partial.clear().doing(keeping)?;
@@ -139,7 +140,7 @@ impl Fetch<'_> {
             }
             let Receiving { feed, end } = receive(wanted, partial)?;
             let transferred = self.download(at, begin, &feed).await;
-            drop((feed, turn));
+            drop(feed);
             if transferred.is_ok() {
                 self.tell(at, LayerState::Unpacking);
             }

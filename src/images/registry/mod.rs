@@ -51,7 +51,7 @@ const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 pub struct Registries {
     transport: Transport,
     logins: Logins,
-    /// Layers that may be transferred at a time.
+    /// Layers that may be on their way at a time.
     turns: Semaphore,
 }
 
