@@ -124,7 +124,12 @@ pub fn list(paths: &Paths) -> io::Result<Vec<Network>> {
 
 /// A network by name.
 pub fn find(paths: &Paths, name: &str) -> io::Result<Option<Network>> {
-    read_json(&paths.networks().join(format!("{name}{SUFFIX}")))
+    let file = paths.networks().join(format!("{name}{SUFFIX}"));
+    // A power cut may leave a file without its content; it left no network either.
+    match fs::metadata(&file) {
+        Ok(metadata) if metadata.len() == 0 => Ok(None),
+        _ => read_json(&file),
+    }
 }
 
 const SUFFIX: &str = ".network.json";
@@ -254,7 +259,9 @@ fn describe(paths: &Paths, host: &Host, project: &str, key: &str, wanted: &model
     };
     let file = paths.networks().join(format!("{name}{SUFFIX}"));
     let bytes = serde_json::to_vec(&network).map_err(|e| Failure::new(e.to_string()))?;
-    write_atomic(&file, &bytes, true).map_err(|e| Failure::new(format!("network {name} could not be made: {e}")))?;
+    // What a project's file says needs no memory of a power cut.
+    write_atomic(&file, &bytes, project.is_empty())
+        .map_err(|e| Failure::new(format!("network {name} could not be made: {e}")))?;
     Ok(network)
 }
 

@@ -2,6 +2,9 @@
 
 use std::net::Ipv6Addr;
 
+use data_encoding::HEXLOWER;
+use sha2::{Digest as _, Sha256};
+
 use super::error::Error;
 use super::netlink::Channel;
 use super::nft::{Hook, Key, Kind, Rule, Set, Table, Transaction, Verdict, ct, ifname, payload, rules};
@@ -46,24 +49,45 @@ pub(super) fn write(transaction: &mut Transaction) {
         }
     }
     transaction.chain(INET, USER_CHAIN, None);
-    for (name, hook, rules) in inet_chains() {
+    let (inet, bridge) = (inet_chains(), bridge_chains());
+    let tag = tag(inet.iter().chain(&bridge));
+    for (name, hook, mut rules) in inet {
+        if name == TAGGED {
+            rules = rules.into_iter().map(|rule| rule.comment(&tag)).collect();
+        }
         write_chain(transaction, INET, name, hook, &rules);
     }
-    for (name, hook, rules) in bridge_chains() {
+    for (name, hook, rules) in bridge {
         write_chain(transaction, BRIDGE, name, hook, &rules);
     }
 }
 
-/// Whether every chain has as many rules as [`write`] gives it.
+/// Whether every chain has as many rules as [`write`] gives it, and this version of the program wrote them.
 pub(super) fn are_whole(channel: &Channel) -> Result<bool, Error> {
-    for (table, chains) in [(INET, inet_chains()), (BRIDGE, bridge_chains())] {
+    let (inet, bridge) = (inet_chains(), bridge_chains());
+    let tag = tag(inet.iter().chain(&bridge));
+    for (table, chains) in [(INET, inet), (BRIDGE, bridge)] {
         let listed = rules(channel, table, None)?;
-        let count = |name: &str| listed.iter().filter(|rule| rule.chain == name).count();
-        if chains.iter().any(|(name, _, written)| count(name) != written.len()) {
+        let of = |name: &'static str| listed.iter().filter(move |rule| rule.chain == name);
+        let whole = chains.iter().all(|(name, _, written)| of(name).count() == written.len());
+        if !whole || (table == INET && !of(TAGGED).all(|rule| rule.comment == tag)) {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// The chain whose rules say which version of all rules is there.
+const TAGGED: &str = "input";
+
+/// What tells these rules from those of another version.
+fn tag<'c>(chains: impl Iterator<Item = &'c Chain>) -> String {
+    let mut digest = Sha256::new();
+    for (name, _, rules) in chains {
+        digest.update(name);
+        rules.iter().for_each(|rule| digest.update(rule.bytes()));
+    }
+    format!("stack: rules {}", &HEXLOWER.encode(&digest.finalize())[..8])
 }
 
 fn write_chain(transaction: &mut Transaction, table: Table, name: &str, hook: Option<Hook>, rules: &[Rule]) {

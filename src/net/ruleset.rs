@@ -2,8 +2,8 @@
 //!
 //! `inet stack` keeps networks apart, publishes ports and translates addresses; `bridge stack` keeps the members of a
 //! bridge from pretending to be each other. The rules are the same whatever runs; networks, ports and attachments are
-//! elements of sets and maps, so that the cost per packet does not grow with their number. Making a network writes the
-//! rules anew in one transaction, which heals whatever was flushed. The chain `stack-user` comes first in forwarding, is
+//! elements of sets and maps, so that the cost per packet does not grow with their number. Making a network writes rules
+//! that are missing, or another version's, in the same transaction. The chain `stack-user` comes first in forwarding, is
 //! for the administrator, and never emptied.
 
 use std::collections::{BTreeSet, HashSet};
@@ -183,7 +183,9 @@ fn network_present(channel: &Channel, name: &str) -> Vec<(Set, Vec<Element>)> {
 pub(super) fn add_network(channel: &Channel, bridge: &Bridge, around: &Surroundings) -> Result<(), Error> {
     let _lock = lock()?;
     let mut transaction = Transaction::new();
-    chains::write(&mut transaction);
+    if !chains::are_whole(channel)? {
+        chains::write(&mut transaction);
+    }
     let wanted = network_elements(bridge);
     for (set, mut gone) in network_present(channel, &bridge.name) {
         gone.retain(|old| !wanted.iter().any(|(_, other, new)| other.name == set.name && new == old));
@@ -213,8 +215,10 @@ pub(super) fn restore(
     let _lock = lock()?;
     expected.extend(bridges()?.iter().map(|name| (INET, BRIDGES, Element::member(ifname(name)))));
     let mut transaction = Transaction::new();
-    chains::write(&mut transaction);
     let mut lost = !chains::are_whole(channel)?;
+    if lost {
+        chains::write(&mut transaction);
+    }
     let mut changed = lost;
     let around = around.sets();
     let sets = INET_SETS.map(|set| (INET, set)).into_iter().chain(BRIDGE_SETS.map(|set| (BRIDGE, set)));
@@ -251,7 +255,6 @@ pub(super) fn remove_network(channel: &Channel, name: &str) -> Result<(), Error>
     let _lock = lock()?;
     let Ok(bridges) = elements(channel, INET, BRIDGES) else { return Ok(()) };
     let mut transaction = Transaction::new();
-    chains::write(&mut transaction);
     for (set, elements) in network_present(channel, name) {
         transaction.remove(INET, set, &elements);
     }
@@ -306,7 +309,9 @@ pub(super) fn unmap_ports(channel: &Channel, changes: &[(Set, Vec<Element>)]) ->
 pub(super) fn allow_host(channel: &Channel, addresses: &[IpAddr], allowed: bool) -> Result<(), Error> {
     let _lock = lock()?;
     let mut transaction = Transaction::new();
-    chains::write(&mut transaction);
+    if !chains::are_whole(channel)? {
+        chains::write(&mut transaction);
+    }
     for address in addresses {
         let (table, set, element) = host_user(*address);
         transaction.insert(table, set, std::slice::from_ref(&element));

@@ -122,6 +122,11 @@ impl Rule {
         self
     }
 
+    /// What it does, as the kernel is told.
+    pub(in crate::net) fn bytes(&self) -> &[u8] {
+        self.expressions.as_bytes()
+    }
+
     /// Appends a field of `meta` to the key.
     pub(in crate::net) fn meta(mut self, key: Key) -> Self {
         let register = word(self.used);
