@@ -114,6 +114,7 @@ services:
   iperf: { image: "bench:1", command: [iperf3, -s], stop_signal: SIGKILL, ports: ["5201:5201", "5201:5201/udp"] }
   near: { image: "bench:1", command: [busybox, sleep, infinity], stop_signal: SIGKILL }
   crowd: { image: "bench:1", command: [busybox, sleep, infinity], stop_signal: SIGKILL, scale: 8 }
+networks: { default: { ipam: { config: [{ subnet: 10.77.0.0/16 }] } } }
 END
 received() { awk '/receiver/ { split($(NF - 2), n, "/"); print (n[2] - n[1]) / 3000 }'; }
 for crowd in 8 498; do

@@ -148,18 +148,21 @@ fn configure(channel: &Channel, bridge: &Bridge, index: u32, mtu: u32) -> Result
     Ok(alias)
 }
 
-/// Removes the bridge and its rules; what is missing already is no error. The rules go last: whoever puts them back for
-/// all bridges that are there must not find this one after that.
-pub(super) fn remove(firewall: &Channel, name: &str) -> Result<(), Error> {
+/// Removes the bridge; a missing one is no error. Its rules go after it, by [`forget`]: whoever puts them back for all
+/// bridges that are there must not find this one then.
+pub(super) fn remove(name: &str) -> Result<(), Error> {
     let channel = Channel::route()?;
-    let found = link::links(&channel)?.into_iter().find(|link| link.name == name);
-    let foreign = found.filter(|found| !is_ours(found) && !is_half_made(found));
-    if foreign.is_none() {
-        link::remove_links(&channel, [&name.to_owned()])?;
+    match link::links(&channel)?.into_iter().find(|link| link.name == name) {
+        Some(found) if !is_ours(&found) && !is_half_made(&found) => Err(foreign(&found)),
+        Some(found) => link::remove_links(&channel, [&found.name]),
+        None => Ok(()),
     }
+}
+
+/// Removes the rules of a bridge.
+pub(super) fn forget(firewall: &Channel, name: &str) -> Result<(), Error> {
     ruleset::remove_network(firewall, name)?;
-    beside::dismiss(firewall, name)?;
-    foreign.map_or(Ok(()), |link| Err(self::foreign(&link)))
+    beside::dismiss(firewall, name)
 }
 
 /// Names and aliases of our bridges.

@@ -51,7 +51,12 @@ impl Host {
 
     /// Removes a bridge and its firewall rules; a missing one is no error. Waits some 36 ms for the kernel, so do it last.
     pub fn remove_bridge(&self, name: &str) -> Result<(), Error> {
-        self.with_firewall(|firewall| bridge::remove(firewall, name))
+        // Several may wait at once.
+        let removed = self.run(|| bridge::remove(name));
+        if matches!(removed, Ok(()) | Err(Error::ForeignDevice { .. })) {
+            self.with_firewall(|firewall| bridge::forget(firewall, name))?;
+        }
+        removed
     }
 
     /// Puts back what others took away of what a stack has here, and says what that was; nothing, if nothing was missing.

@@ -52,7 +52,7 @@ fn address(sandbox: &Sandbox, service: &str, name: &str) -> String {
 }
 
 #[test]
-fn other_names_are_asked_outside_but_not_from_closed_networks() {
+fn n16_other_names_are_asked_outside_but_not_from_closed_networks() {
     let sandbox = Sandbox::with(&format!(
         "services:\n  open: {{ {IDLE}, dns: [192.0.2.2] }}\n  slow: {{ {IDLE}, dns: [192.0.2.77, 192.0.2.2], dns_search: [corp.example] }}\n  shut: {{ {IDLE}, dns: [192.0.2.2], networks: [inner] }}\nnetworks: {{ inner: {{ internal: true }} }}\n"
     ));
