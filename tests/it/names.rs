@@ -230,7 +230,7 @@ fn n12_forged_answers_are_not_believed() {
     lan.run(&format!("kill {pid}"));
 }
 
-/// Asks for `web` without a pause, and says the second at which the number of its addresses changed.
+/// Asks for `web` every other millisecond, and says the second at which the number of its addresses changed.
 const OBSERVER: &str = r#"
 import socket, time
 q = b"\0\7\1\0\0\1\0\0\0\0\0\0\3web\0\0\1\0\1"
@@ -239,6 +239,7 @@ last = -1
 while True:
     u.send(q); a = u.recv(999)
     if a[7] != last: last = a[7]; print(last, "%.6f" % time.time(), flush=True)
+    time.sleep(0.002)
 "#;
 
 #[test]
@@ -257,7 +258,7 @@ fn answers_follow_starts_and_deaths_within_50_ms() {
     };
     // A busy machine gives nobody its turn so soon each time.
     let (mut best, mut rounds) = ([f64::MAX; 2], 0);
-    while rounds < 20 && best.iter().any(|seconds| *seconds > 0.05) {
+    while rounds < 40 && best.iter().any(|seconds| *seconds > 0.05) {
         rounds += 1;
         let appeared = until("the name is known", || seen("1"));
         let started: f64 = lines("web").pop().unwrap().parse().unwrap();
