@@ -85,7 +85,9 @@ fn tag<'c>(chains: impl Iterator<Item = &'c Chain>) -> String {
     let mut digest = Sha256::new();
     for (name, _, rules) in chains {
         digest.update(name);
-        rules.iter().for_each(|rule| digest.update(rule.bytes()));
+        for rule in rules {
+            digest.update(rule.bytes());
+        }
     }
     format!("stack: rules {}", &HEXLOWER.encode(&digest.finalize())[..8])
 }
