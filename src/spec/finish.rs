@@ -54,7 +54,8 @@ fn entries(session: &mut Session<'_>, node: &mut Node, item: &'static Shape, tra
     for (name, Entry { key, node }) in map {
         let trail = Trail::Key(trail, name);
         if node.is_null() && !matches!(item, Shape::Optional(_)) {
-            session.error(Kind::Shape, *key, format!("{trail} is empty; it must be a mapping"));
+            let message = format!("{trail} is empty; it must be a mapping");
+            session.error_hint(Kind::Shape, *key, message, "indent its lines below it, or remove it");
             continue;
         }
         walk(session, node, item, &trail, *key);

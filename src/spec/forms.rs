@@ -32,7 +32,8 @@ impl Canon<'_, '_> {
             Some("CMD" | "CMD-SHELL" | "NONE") | None => Some(node),
             Some(other) => {
                 let message = format!("{trail} must begin with CMD, CMD-SHELL or NONE, not `{other}`");
-                self.session.error_hint(Kind::Value, span, message, "or give the command as one string");
+                let hint = format!("write [CMD, {other}, …], or the command as one string");
+                self.session.error_hint(Kind::Value, span, message, hint);
                 None
             }
         }
@@ -92,6 +93,13 @@ impl Canon<'_, '_> {
         let mut pairs = Vec::with_capacity(list.len());
         for (index, node) in list.into_iter().enumerate().filter(|(_, node)| !node.is_reset()) {
             let span = node.span;
+            let pair = node.as_map().and_then(|map| map.first());
+            if let Some((name, value)) = pair.and_then(|(name, entry)| Some((name, entry.node.scalar_text()?))) {
+                let message = format!("{} must be a string, not a mapping", Trail::Index(trail, index));
+                let hint = format!("write `- {name}={value}`, or `{name}: {value}` without the dash");
+                self.session.error_hint(Kind::Shape, span, message, hint);
+                continue;
+            }
             let Some(node) = self.string(node, &Trail::Index(trail, index)) else { continue };
             let text = node.as_str().unwrap_or_default();
             let (name, value) = match text.split_once('=') {

@@ -36,6 +36,7 @@ pub mod render;
 mod resources;
 #[cfg(test)]
 mod rows;
+mod scalars;
 mod schema;
 pub mod select;
 mod session;

@@ -165,6 +165,11 @@ impl<'a> Session<'a> {
             }
             Err(mut diagnostic) => {
                 diagnostic.places.extend(from.and_then(|span| self.sources.place(span, "named here")));
+                if diagnostic.hint.is_none() && diagnostic.message.ends_with("no such file") {
+                    let optional = why.starts_with("env_file");
+                    let hint = if optional { "; if it may be missing: `{ path: …, required: false }`" } else { "" };
+                    diagnostic.hint = Some(format!("create it, or correct the path{hint}"));
+                }
                 self.report(*diagnostic);
                 None
             }

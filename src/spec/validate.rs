@@ -55,6 +55,14 @@ impl Check<'_, '_, '_> {
         self.session.report(diagnostic);
     }
 
+    /// Reports that two attributes of the service contradict each other.
+    fn conflict(&mut self, message: impl AsRef<str>, path: &[&str], other: &[&str]) {
+        let full: Vec<&str> = ["services", self.name].into_iter().chain(other.iter().copied()).collect();
+        let place = self.session.sources.place(self.tree.locate_key(&full), "the other");
+        let diagnostic = self.error_at(Kind::Conflict, path, message).at(place).hint("keep one of the two");
+        self.session.report(diagnostic);
+    }
+
     /// Keeps the stack from being started because of an attribute of the service; it can be printed.
     pub(crate) fn refuse(&mut self, kind: Kind, path: &[&str], message: impl AsRef<str>) {
         let mut diagnostic = self.error_at(kind, path, message);
@@ -135,7 +143,7 @@ impl Check<'_, '_, '_> {
     fn networks(&mut self) {
         let service = self.service;
         if service.network_mode.is_some() && !service.networks.is_empty() {
-            self.error(Kind::Conflict, &["network_mode"], "`network_mode` and `networks` exclude each other");
+            self.conflict("`network_mode` and `networks` exclude each other", &["network_mode"], &["networks"]);
         }
         for name in service.networks.keys().filter(|name| !self.project.networks.contains_key(*name)) {
             self.unknown("network", name, &["networks", name], self.project.networks.keys());
@@ -228,7 +236,7 @@ impl Check<'_, '_, '_> {
             && scale != replicas
         {
             let message = format!("`scale` is {scale}, but `deploy.replicas` is {replicas}");
-            self.error(Kind::Conflict, &["scale"], message);
+            self.conflict(message, &["scale"], &["deploy", "replicas"]);
         }
         self.replicas(if service.scale.is_some() { "scale" } else { "deploy" }, service.scale.or(deploy.replicas));
         let resources = deploy.resources.clone().unwrap_or_default();
@@ -248,7 +256,7 @@ impl Check<'_, '_, '_> {
             ];
             for (own, other, _) in differ.into_iter().filter(|(_, _, differs)| *differs) {
                 let message = format!("`{own}` and `deploy.resources.limits.{other}` differ");
-                self.error(Kind::Conflict, &[own], message);
+                self.conflict(message, &[own], &["deploy", "resources", "limits", other]);
             }
         }
         if let Some(reservations) = &resources.reservations
@@ -267,7 +275,7 @@ impl Check<'_, '_, '_> {
         }
         if count > 1 && self.service.container_name.is_some() {
             let message = format!("{count} containers cannot share one `container_name`");
-            self.error(Kind::Conflict, &["container_name"], message);
+            self.conflict(message, &["container_name"], &[attribute]);
         }
     }
 

@@ -220,8 +220,9 @@ impl Builder<'_, '_> {
         let span = self.span(YamlSpan::empty(at));
         let mut diagnostic = self.session.error_at(Kind::Syntax, span, format!("not valid YAML: {info}"));
         let line = self.session.sources.text_of_line(self.file, at.line());
-        if line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t') {
-            diagnostic = diagnostic.hint("YAML does not allow tabs as indentation; use spaces");
+        let above = self.session.sources.text_of_line(self.file, at.line().saturating_sub(1));
+        if let Some(hint) = remedy(info, line, above) {
+            diagnostic = diagnostic.hint(hint);
         }
         diagnostic
     }
@@ -235,6 +236,34 @@ impl Builder<'_, '_> {
             width: count(at.end.index().saturating_sub(at.start.index()).max(1)),
         }
     }
+}
+
+/// What to do about the most frequent slips, from the parser's words, the line and the one above it.
+fn remedy(info: &str, line: &str, above: &str) -> Option<String> {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let key = above.trim();
+    let said = |words: &str| info.contains(words);
+    Some(if line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t') {
+        "YAML does not allow tabs as indentation; use spaces".into()
+    } else if said("mapping values are not allowed") && line.matches(": ").count() > 1 {
+        "quote the value: a colon and a space in it begin a new key".into()
+    } else if said("mapping values are not allowed") && !key.is_empty() && !key.contains(':') {
+        format!("write `{key}:`; a key ends with a colon")
+    } else if said("mapping values are not allowed") && indent(line) > indent(above) {
+        "the line above has a value already: indent this one like it, or give that key no value".into()
+    } else if said("did not find expected key") {
+        "the indentation is that of no line above: align it with the keys beside it".into()
+    } else if said("quoted scalar") && said("escape") {
+        "in double quotes a backslash begins an escape: use single quotes, or write `\\\\`".into()
+    } else if said("quoted scalar") {
+        "the quote that opens here is not closed".into()
+    } else if said("unknown anchor") {
+        "an anchor stands above its first use, in the same file: `key: &name …`".into()
+    } else if said("invalid indentation") || said("illegal placement of ':'") {
+        "a `[` or `{` above may not be closed".into()
+    } else {
+        return None;
+    })
 }
 
 /// Resolves a scalar; `None` where it is not what its tag says.
@@ -335,6 +364,23 @@ mod tests {
         assert!(json(text).unwrap_err().contains("f.yaml:5:4"));
         let text = "a: &a {x: 1}\nb: &b {x: 2, y: 3}\nc: {<<: [*a, *b], z: 4}\n---\nd: 1\n";
         assert_eq!(json(text).unwrap(), r#"{"a":{"x":1},"b":{"x":2,"y":3},"c":{"z":4,"x":1,"y":3}}|{"d":1}"#);
+    }
+
+    #[test]
+    fn slips_are_told_what_to_write() {
+        for (text, words) in [
+            ("a:\n  b\n    c: d\n", "write `b:`"),
+            ("a: b: c\n", "quote the value"),
+            ("a:\n  b: c\n    d: e\n", "has a value already"),
+            ("a:\n   b: c\n  d: e\n", "align it"),
+            ("a: \"b\nc: d\n", "is not closed"),
+            ("a: \"C:\\data\"\n", "single quotes"),
+            ("a: *b\n", "&name"),
+            ("a:\n  b: [1, 2\n  c: d\n", "may not be closed"),
+        ] {
+            let error = json(text).unwrap_err();
+            assert!(error.contains(words), "{text:?}: {error}");
+        }
     }
 
     #[test]
