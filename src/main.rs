@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use stack::sys::fault;
+use stack::sys::{fault, memory};
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         }
         _ => {
             fault::begin("command");
+            memory::give_back_large_buffers();
             stack::cli::main()
         }
     }

@@ -8,6 +8,7 @@ pub mod fault;
 pub mod file;
 pub mod frame;
 pub mod kernel;
+pub mod memory;
 pub mod mntns;
 pub mod mount;
 pub mod netns;
