@@ -1,5 +1,6 @@
 //! `up` in the foreground: logs of what runs, until it has ended or a signal stops it.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::time::Duration;
@@ -15,7 +16,6 @@ use super::project::Context;
 use super::select::is_up;
 use super::session::{frame, open, reply};
 use super::ui::{ProgressMode, Ui};
-use super::watching::Watching;
 use crate::engine::client::Client;
 use crate::engine::control::{self, Action, Event, Reply, Request};
 use crate::engine::logs::{Logs, Start};
@@ -71,19 +71,10 @@ enum Ending {
 }
 
 impl Attached<'_> {
-    /// [`Self::run`] with dev mode: it begins when all is up, and what ends is expected to begin again.
-    pub(crate) async fn run_watching(&self, up: control::Up, watching: &mut Watching<'_>) -> Outcome {
-        let (settled, ready) = oneshot::channel();
-        tokio::select! {
-            done = self.run(up, Some(settled)) => done,
-            failed = watching.run(async { ready.await.is_ok() }) => failed.map(|()| 0),
-        }
-    }
-
-    /// Brings the project up and stays with it, for dev mode's sake even when all has ended; `settled` is told when all
-    /// is up. The exit code is docker compose's.
-    pub(crate) async fn run(&self, up: control::Up, mut settled: Option<oneshot::Sender<()>>) -> Outcome {
-        let stays = settled.is_some();
+    /// Brings the project up and stays with it until all has ended, and longer while `stays` says so; `settled` is told
+    /// when all is up. The exit code is docker compose's.
+    pub(crate) async fn run(&self, up: control::Up, settled: oneshot::Sender<()>, stays: &Cell<bool>) -> Outcome {
+        let mut settled = Some(settled);
         let mut interrupts = Interrupts::new()?;
         let events = self.ask(&Request::Events).await?;
         // The first reply says that no event is missed from here on.
@@ -157,7 +148,7 @@ impl Attached<'_> {
                 () = frame(live) => watch.progress.tick()?,
             }
             watch.catch_up()?;
-            if work.is_none() && ending == Ending::No && !stays && watch.seen.values().all(|ended| *ended) {
+            if work.is_none() && ending == Ending::No && !stays.get() && watch.seen.values().all(|ended| *ended) {
                 break;
             }
         }

@@ -1,31 +1,16 @@
-//! Dev mode in the foreground: what changed, what is done about it, and how long that took.
+//! Dev mode in the foreground: which files changed, and who changed them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use anstyle::Style;
-use fs_err as fs;
-
-use super::builder::{self, Flags};
 use super::error::Error;
-use super::prepare;
 use super::project::Context;
-use super::select::is_up;
 use super::session::{open, reply};
-use super::ui::{self, ProgressMode};
-use crate::engine::control::{self, Reply, Request};
-use crate::engine::rootfs::Root;
-use crate::engine::state::{self, Container, Health};
-use crate::engine::watch::{Brought, Change, Changes, Rule, Tree, Work, bring, initial, plan};
-use crate::images::Store;
+use super::watch_work::{Doer, explained};
+use crate::engine::client::Client;
+use crate::engine::control::{Reply, Request};
+use crate::engine::watch::{Authors, Changes, Rule, Tree, may_write};
 use crate::spec::Loaded;
-use crate::spec::model::Hook;
-
-/// Paths named in one line; the others are counted.
-const NAMED: usize = 3;
 
 /// Dev mode of a loaded project.
 pub(crate) struct Watching<'a> {
@@ -33,31 +18,39 @@ pub(crate) struct Watching<'a> {
     loaded: &'a Loaded,
     rules: Vec<Rule>,
     tree: Tree,
-    /// Remove images that a rebuild leaves without a name.
-    prune: bool,
-    /// Don't show what builds print.
-    quiet: bool,
+    /// Knows what containers write themselves, where they may and that must not count.
+    witness: Option<Witness>,
+    how: How,
 }
 
-/// What is done about changes, apart from noticing them.
-struct Doer<'a> {
-    context: &'a Context,
-    loaded: &'a Loaded,
-    rules: &'a [Rule],
-    prune: bool,
-    quiet: bool,
+/// How dev mode is to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct How {
+    /// Remove images that a rebuild leaves without a name.
+    pub(crate) prune: bool,
+    /// Don't show what builds print.
+    pub(crate) quiet: bool,
+    /// The logs of the services are on the same screen.
+    pub(crate) logs: bool,
+}
+
+/// Who knows what containers write.
+struct Witness {
+    authors: Authors,
+    services: BTreeSet<String>,
+    /// As long as it is open, the supervisor marks what is mounted in containers.
+    client: Client,
 }
 
 impl<'a> Watching<'a> {
     /// Begins to watch what the rules of `services` (all if empty) are about.
-    pub(crate) fn new(
+    pub(crate) async fn new(
         context: &'a Context,
         loaded: &'a Loaded,
         services: &[String],
-        prune: bool,
-        quiet: bool,
+        how: How,
     ) -> Result<Self, Error> {
-        let mut rules = Vec::new();
+        let (mut rules, mut writing) = (Vec::new(), BTreeSet::new());
         for (name, service) in &loaded.project.services {
             if !services.is_empty() && !services.contains(name) {
                 continue;
@@ -65,22 +58,25 @@ impl<'a> Watching<'a> {
             let (found, warnings) = Rule::of(name, service, &loaded.source.files)?;
             rules.extend(found);
             warnings.iter().try_for_each(|warning| context.ui.warn(warning))?;
+            if may_write(service) {
+                writing.insert(name.clone());
+            }
         }
         if rules.is_empty() {
-            return Err(Error::new("none of the services has anything to watch")
-                .hint("say what to do when files change under `develop.watch` of a service"));
+            return Err(Error::new("none of the services has anything to watch").hint(
+                "say what to do when files change under `develop.watch` of a service, or restart it whenever its mounted \
+                 source changes: `x-stack: { watch: auto }`",
+            ));
         }
         let tree = Tree::new(&rules).map_err(explained)?;
-        Ok(Self { context, loaded, rules, tree, prune, quiet })
+        let witness = if writing.is_empty() { None } else { Some(Witness::new(context, loaded, writing).await?) };
+        Ok(Self { context, loaded, rules, tree, witness, how })
     }
 
-    /// Acts on changes for ever; `ready` says when the stack is up. What fails is shown, and watching goes on.
-    pub(crate) async fn run(&mut self, ready: impl Future<Output = bool>) -> Result<(), Error> {
-        let Self { context, loaded, rules, tree, prune, quiet } = self;
-        if !ready.await {
-            return std::future::pending().await;
-        }
-        let doer = Doer { context, loaded, rules, prune: *prune, quiet: *quiet };
+    /// Acts on changes for ever, from when the stack is up. What fails is shown, and watching goes on.
+    pub(crate) async fn run(&mut self) -> Result<(), Error> {
+        let Self { context, loaded, rules, tree, witness, how } = self;
+        let doer = Doer { context, loaded, rules, how: *how };
         let services: BTreeSet<&str> = rules.iter().map(|rule| rule.service.as_str()).collect();
         for service in &services {
             doer.begin(service).await?;
@@ -90,7 +86,7 @@ impl<'a> Watching<'a> {
         let mut changes = Changes::default();
         loop {
             if changes.is_empty() {
-                changes = tree.next().await.map_err(explained)?;
+                changes = next(tree, witness, rules, &doer).await?;
             }
             let batch = std::mem::take(&mut changes);
             let acting = doer.act(&batch);
@@ -98,262 +94,75 @@ impl<'a> Watching<'a> {
             loop {
                 tokio::select! {
                     done = &mut acting => break done?,
-                    more = tree.next() => changes.merge(more.map_err(explained)?),
+                    more = next(tree, witness, rules, &doer) => changes.merge(more?),
                 }
             }
         }
     }
 }
 
-impl Doer<'_> {
-    /// The first copy of what a service asks for.
-    async fn begin(&self, service: &str) -> Result<(), Error> {
-        let changes = initial(self.rules, service);
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let begun = Instant::now();
-        match self.sync(service, &changes).await {
-            Ok(0) => Ok(()),
-            Ok(count) => self.say(&format!("{service}: {} at the beginning {}", synced(count), self.took(begun))),
-            Err(error) => self.complain(error),
-        }
-    }
-
-    /// Does what a batch of changes asks for, service by service. Only a closed output ends it.
-    async fn act(&self, changes: &Changes) -> Result<(), Error> {
-        let begun = Instant::now();
-        for (service, work) in plan(self.rules, changes) {
-            let what = self.named(&work.paths, changes.everything);
-            match self.one(&service, &work).await {
-                Ok(done) if done.is_empty() => {}
-                Ok(done) => {
-                    let done = done.join(", ");
-                    self.say(&format!("{what} → {service}: {done} {}", self.took(begun)))?;
+/// The next changes, with their authors.
+async fn next(
+    tree: &mut Tree,
+    witness: &mut Option<Witness>,
+    rules: &[Rule],
+    doer: &Doer<'_>,
+) -> Result<Changes, Error> {
+    loop {
+        let mut changes = tokio::select! {
+            changes = tree.next() => changes.map_err(explained)?,
+            lost = lost(witness.as_ref()) => {
+                if let (Some(witness), true) = (witness.as_mut(), lost) {
+                    witness.client = witness.authors_known(doer).await?;
                 }
-                Err(error) => {
-                    self.say(&format!("{what} → {service}: {}", self.context.ui.styled(ui::ERROR, "failed")))?;
-                    self.complain(error)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Does what one service needs; says what it did.
-    async fn one(&self, service: &str, work: &Work) -> Result<Vec<String>, Error> {
-        if work.rebuild {
-            return self.rebuild(service).await;
-        }
-        let mut done = Vec::new();
-        let changed = self.sync(service, &work.changes).await?;
-        if changed > 0 {
-            done.push(synced(changed));
-        }
-        if work.restart || work.restart_if_changed && changed > 0 {
-            let listened = self.containers(service)?.iter().any(|container| !container.state.listens.is_empty());
-            self.ask(&Request::Restart { services: vec![service.to_owned()], timeout: None, no_deps: false }).await?;
-            self.ready(service, listened).await?;
-            done.push("serving again".to_owned());
-        }
-        if changed > 0 {
-            for hook in &work.execs {
-                for container in self.containers(service)?.iter().filter(|container| is_up(container)) {
-                    self.exec(container, hook).await?;
-                }
-                done.push(format!("ran `{}`", hook.command.join(" ")));
-            }
-        }
-        Ok(done)
-    }
-
-    /// Makes the same in all containers of a service what changed; how many names were different.
-    async fn sync(&self, service: &str, changes: &BTreeSet<Change>) -> Result<usize, Error> {
-        let mut different = 0;
-        if changes.is_empty() {
-            return Ok(different);
-        }
-        for container in self.containers(service)? {
-            let root = self.root(&container).await?;
-            let mut here = 0;
-            for change in changes {
-                let brought = root.writing(|| bring(root.as_fd(), root.ids(), change)).flatten().map_err(|e| {
-                    let place = change.target.join(&change.below);
-                    let what = format!("cannot bring {} to {}", self.short(&change.from), place.display());
-                    Error::from(e).context(format!("container {}: {what}", container.record.name))
-                })?;
-                here += usize::from(brought != Brought::Nothing);
-            }
-            different = different.max(here);
-        }
-        Ok(different)
-    }
-
-    /// The root of a container, whether it runs or not.
-    async fn root(&self, container: &Container) -> Result<Root, Error> {
-        let request = Request::Root { container: container.record.id.clone(), alone: false };
-        let client = open(self.context, &self.loaded.project.name, &request, &[]).await?;
-        match reply(&client).await? {
-            (Reply::Failed(failure), _) => Err(failure.into()),
-            (reply, fds) => Root::received(&reply, fds).ok_or_else(|| Error::new("the supervisor gave no root")),
-        }
-    }
-
-    /// Builds the image, and swaps the containers if it is another one. Until then the old ones serve.
-    async fn rebuild(&self, service: &str) -> Result<Vec<String>, Error> {
-        let name = service.to_owned();
-        let store = Store::open(&self.context.paths.lib)?;
-        let before = self.ids(service)?;
-        let flags = Flags { quiet: self.quiet, ..Flags::default() };
-        builder::build(self.context, self.loaded, &BTreeSet::from([name.clone()]), &flags, &store).await?;
-        let mut up = prepare::up(self.loaded, std::slice::from_ref(&name), true)?;
-        up.scale = self.replicas(service)?;
-        self.ask(&Request::Up(Box::new(control::Up { ignore_orphans: true, ..up }))).await?;
-        if self.ids(service)? == before {
-            return Ok(vec!["built, the image is the same".to_owned()]);
-        }
-        self.begin(service).await?;
-        self.ready(service, false).await?;
-        if self.prune {
-            store.collector(|| state::images_in_use(&self.context.paths))?.prune(false)?;
-        }
-        Ok(vec!["built".to_owned(), "serving again".to_owned()])
-    }
-
-    /// Waits until a service is ready again, where something tells that: its health, or that it listens as before.
-    async fn ready(&self, service: &str, listened: bool) -> Result<(), Error> {
-        if !listened && self.containers(service)?.iter().all(|container| container.state.health == Health::None) {
-            return Ok(());
-        }
-        let services = vec![service.to_owned()];
-        self.ask(&Request::Start { services, wait: true, wait_timeout: Some(60) }).await
-    }
-
-    /// Runs a command in a container; what it prints is shown.
-    async fn exec(&self, container: &Container, hook: &Hook) -> Result<(), Error> {
-        let request = Request::Exec(control::Exec {
-            container: container.record.id.clone(),
-            args: hook.command.clone(),
-            env: hook
-                .environment
-                .iter()
-                .filter_map(|(key, value)| Some(format!("{key}={}", value.as_ref()?)))
-                .collect(),
-            user: hook.user.clone(),
-            cwd: hook.working_dir.clone(),
-            privileged: hook.privileged,
-            ..control::Exec::default()
-        });
-        let nothing = fs::File::open("/dev/null")?;
-        let flags = rustix::fs::MemfdFlags::CLOEXEC;
-        let mut output = std::fs::File::from(rustix::fs::memfd_create("output", flags)?);
-        let fds = [nothing.file().as_fd(), output.as_fd(), output.as_fd()];
-        let client = open(self.context, &self.loaded.project.name, &request, &fds).await?;
-        let code = loop {
-            match reply(&client).await?.0 {
-                Reply::Exited { code } => break code,
-                Reply::Failed(failure) => return Err(failure.into()),
-                _ => {}
+                continue;
             }
         };
-        let mut text = Vec::new();
-        output.rewind()?;
-        output.read_to_end(&mut text)?;
-        for line in String::from_utf8_lossy(&text).lines() {
-            writeln!(self.context.ui.err(), "   {} | {line}", container.record.service)?;
+        if let Some(lack) = tree.lack() {
+            let hint = lack.hint().unwrap_or_default();
+            doer.context.ui.warn(format!("{lack}; every write on the disk wakes dev mode from now on: {hint}"))?;
         }
-        if code == 0 {
-            return Ok(());
+        if let Some(witness) = witness {
+            witness.authors.attribute(rules, &mut changes)?;
         }
-        Err(Error::new(format!(
-            "container {}: `{}` ended with exit code {code}",
-            container.record.name,
-            hook.command.join(" ")
-        )))
-    }
-
-    /// Has something done, without a word of what happens meanwhile.
-    async fn ask(&self, request: &Request) -> Result<(), Error> {
-        let client = open(self.context, &self.loaded.project.name, request, &[]).await?;
-        loop {
-            match reply(&client).await?.0 {
-                Reply::Failed(failure) => return Err(Error::from(failure).located(&self.loaded.origin)),
-                Reply::Done => return Ok(()),
-                _ => {}
-            }
-        }
-    }
-
-    fn containers(&self, service: &str) -> Result<Vec<Container>, Error> {
-        let mut containers = self.context.containers(&self.loaded.project.name)?;
-        containers.retain(|container| !container.record.oneoff && container.record.service == service);
-        Ok(containers)
-    }
-
-    fn ids(&self, service: &str) -> Result<BTreeSet<String>, Error> {
-        Ok(self.containers(service)?.into_iter().map(|container| container.record.id.clone()).collect())
-    }
-
-    /// As many containers as there are now, whoever asked for that many.
-    fn replicas(&self, service: &str) -> Result<BTreeMap<String, u32>, Error> {
-        let count = u32::try_from(self.ids(service)?.len()).unwrap_or(1);
-        Ok(if count > 0 { BTreeMap::from([(service.to_owned(), count)]) } else { BTreeMap::new() })
-    }
-
-    /// One line about what dev mode does.
-    fn say(&self, text: &str) -> Result<(), Error> {
-        if self.context.ui.progress == ProgressMode::Quiet {
-            return Ok(());
-        }
-        Ok(writeln!(self.context.ui.err(), "{} {text}", self.context.ui.styled(ui::HELP, " ⦿"))?)
-    }
-
-    #[expect(clippy::unnecessary_wraps, reason = "stands where others may fail")]
-    fn complain(&self, error: Error) -> Result<(), Error> {
-        error.report(self.context.ui);
-        Ok(())
-    }
-
-    fn named(&self, paths: &BTreeSet<PathBuf>, everything: bool) -> String {
-        // What came and went while an editor saved is none of the user's files.
-        let (there, gone): (Vec<&PathBuf>, Vec<_>) = paths.iter().partition(|path| path.symlink_metadata().is_ok());
-        let paths = if there.is_empty() { gone } else { there };
-        let mut names: Vec<String> = paths.iter().take(NAMED).map(|path| self.short(path)).collect();
-        if everything {
-            names = vec!["everything (more changed than the kernel could tell)".to_owned()];
-        } else if paths.len() > NAMED {
-            names.push(format!("{} more", paths.len() - NAMED));
-        }
-        names.join(", ")
-    }
-
-    /// A path as short as it can be said in the project's folder.
-    fn short(&self, path: &Path) -> String {
-        path.strip_prefix(&self.loaded.source.working_dir).unwrap_or(path).display().to_string()
-    }
-
-    fn took(&self, begun: Instant) -> String {
-        self.context.ui.styled(Style::new().dimmed(), format!("in {}", span(begun.elapsed())))
+        return Ok(changes);
     }
 }
 
-fn span(time: Duration) -> String {
-    if time < Duration::from_secs(10) {
-        format!("{} ms", time.as_millis().max(1))
-    } else {
-        format!("{:.1} s", time.as_secs_f64())
+/// Returns when the supervisor that marks mounts is gone.
+async fn lost(witness: Option<&Witness>) -> bool {
+    match witness {
+        Some(witness) => {
+            while reply(&witness.client).await.is_ok() {}
+            true
+        }
+        None => std::future::pending().await,
     }
 }
 
-fn synced(count: usize) -> String {
-    format!("synced {count} {}", if count == 1 { "file" } else { "files" })
+impl Witness {
+    async fn new(context: &Context, loaded: &Loaded, services: BTreeSet<String>) -> Result<Self, Error> {
+        let authors = Authors::new()?;
+        let client = ask(context, loaded, &services, &authors).await?;
+        Ok(Self { authors, services, client })
+    }
+
+    /// Asks the next supervisor.
+    async fn authors_known(&self, doer: &Doer<'_>) -> Result<Client, Error> {
+        ask(doer.context, doer.loaded, &self.services, &self.authors).await
+    }
 }
 
-fn explained(error: crate::engine::watch::Error) -> Error {
-    let hint = error.hint();
-    let error = Error::from(error);
-    match hint {
-        Some(hint) => error.hint(hint),
-        None => error,
+async fn ask(
+    context: &Context,
+    loaded: &Loaded,
+    services: &BTreeSet<String>,
+    authors: &Authors,
+) -> Result<Client, Error> {
+    let request = Request::Witness { services: services.clone() };
+    let client = open(context, &loaded.project.name, &request, &[authors.as_fd()]).await?;
+    match reply(&client).await?.0 {
+        Reply::Failed(failure) => Err(failure.into()),
+        _ => Ok(client),
     }
 }

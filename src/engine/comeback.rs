@@ -6,42 +6,26 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::control::Action as Told;
+use super::readiness;
 use super::restart::Policy;
-use super::state::{Container, Health, Record, Status};
+use super::state::{Container, Record, Status};
 use super::supervisor::Supervisor;
+use super::watch::is_auto;
 use crate::planner::{Action, Plan, Reference};
-use crate::spec::model::{Port, Service};
+use crate::spec::model::Service;
 
 /// Whether the shim keeps the sockets that a service's containers listen on.
 pub(crate) fn keeps(service: &Service) -> bool {
     service.develop.is_some()
-        || is_ready_by_port(service)
+        || is_auto(service)
+        || readiness::of(service).is_some()
         || !service.ports.is_empty()
         || Policy::of(service) != Policy::No
 }
 
-/// Whether a service is ready once it listens: `x-stack.ready: port`.
-fn is_ready_by_port(service: &Service) -> bool {
-    service.extensions.get("x-stack").is_some_and(|own| own["ready"] == "port")
-}
-
 /// Whether something tells when a container is ready.
 pub(crate) fn tells_ready(record: &Record) -> bool {
-    record.healthcheck.is_some() || is_ready_by_port(&record.config)
-}
-
-/// Whether others reach all published TCP ports of a container, or anything at all where it publishes none.
-fn is_ready(container: &Container) -> bool {
-    let record = &container.record;
-    let reached: Vec<u16> = container
-        .state
-        .listens
-        .iter()
-        .filter(|address| record.endpoints.is_empty() || !address.ip().is_loopback())
-        .map(SocketAddr::port)
-        .collect();
-    let is_tcp = |port: &&Port| port.protocol.as_deref().is_none_or(|protocol| protocol == "tcp");
-    !reached.is_empty() && record.config.ports.iter().filter(is_tcp).all(|port| reached.contains(&port.target))
+    record.healthcheck.is_some() || readiness::of(&record.config).is_some()
 }
 
 /// The containers that a plan stops and starts again on networks that it leaves alone.
@@ -121,10 +105,6 @@ impl Supervisor {
         self.remember_kept(&container.record);
         if let Some(message) = unreachable(&container, address) {
             self.tell(&container, Told::Warning { message });
-        }
-        if container.record.healthcheck.is_none() && is_ready_by_port(&container.record.config) && is_ready(&container)
-        {
-            self.set_health(id, Health::Healthy);
         }
     }
 

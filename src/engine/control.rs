@@ -1,7 +1,7 @@
 //! The language between a command and a project's supervisor: one request per connection, answered by any number of
 //! events and one final reply. JSON in frames, descriptors beside them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -98,6 +98,12 @@ pub enum Request {
         container: String,
         /// Without what is mounted below the root.
         alone: bool,
+    },
+    /// Mark the writable bind mounts of services' containers in a fanotify queue, which is the one descriptor, until the
+    /// connection is closed; answered by [`Reply::Done`].
+    Witness {
+        /// Services.
+        services: BTreeSet<String>,
     },
     /// Freeze a running container until the connection is closed; answered by [`Reply::Done`].
     Hold {

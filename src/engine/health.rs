@@ -14,7 +14,7 @@ use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
 use super::control::Action;
-use super::state::{Health, Probe, Record, Status};
+use super::state::{Container, Health, Probe, Record, Status};
 use super::supervisor::Supervisor;
 use crate::spec::model::Healthcheck;
 use crate::spec::units::Span;
@@ -34,16 +34,20 @@ impl Supervisor {
         let Some(pid) = self.look(&record.id, |container| container.state.pid) else { return };
         let (this, id) = (self.clone(), record.id.clone());
         tokio::task::spawn_local(async move {
-            let ended = this.wait_for(|this| {
-                let same = this
-                    .look(&id, |c| c.state.pid == pid && matches!(c.state.status, Status::Running | Status::Paused));
-                (same != Some(true)).then_some(())
-            });
             tokio::select! {
-                () = ended => {}
+                () = this.end_of_run(&id, pid) => {}
                 () = this.check_forever(&id, &check) => {}
             }
         });
+    }
+
+    /// Waits until a container's process of this number has ended.
+    pub(crate) async fn end_of_run(&self, id: &str, pid: i32) {
+        let runs = |container: &Container| {
+            let state = &container.state;
+            state.pid == pid && matches!(state.status, Status::Running | Status::Paused)
+        };
+        self.wait_for(|this| (this.look(id, runs) != Some(true)).then_some(())).await;
     }
 
     async fn check_forever(self: &Rc<Self>, id: &str, check: &Healthcheck) {
@@ -54,7 +58,7 @@ impl Supervisor {
         let begin = Instant::now();
         let (mut failures, mut early, mut due) = (0, EARLY, begin + interval);
         loop {
-            let listens = self.listens(id);
+            let known = self.signs(id);
             let failed = self.check_once(id, check).await;
             let now = Instant::now();
             let Some(failed) = failed else {
@@ -83,15 +87,21 @@ impl Supervisor {
             };
             tokio::select! {
                 () = tokio::time::sleep_until(if starting { next } else { due }) => {}
-                // Who has just begun to listen may well be ready.
-                () = self.wait_for(|this| (this.listens(id) > listens).then_some(())), if starting => {}
+                // Who has just begun to listen may well be ready, and who says so is.
+                () = self.wait_for(|this| (this.signs(id) != known).then_some(())), if starting => {}
             }
             early = (early * 3 / 2).min(interval);
         }
     }
 
+    /// What else may tell that a check passes from now on: where the container listens, and what it still waits for.
+    fn signs(&self, id: &str) -> (usize, bool) {
+        let waits = self.look(id, |container| container.state.waits_for.is_some());
+        (self.listens(id), waits.unwrap_or_default())
+    }
+
     /// How many addresses a container is known to listen on.
-    fn listens(&self, id: &str) -> usize {
+    pub(crate) fn listens(&self, id: &str) -> usize {
         self.look(id, |container| container.state.listens.len()).unwrap_or_default()
     }
 

@@ -45,6 +45,8 @@ pub enum Start {
     Oldest,
     /// That many lines before the end.
     Tail(usize),
+    /// At some line before the first of that time, not far from it.
+    Since(Timestamp),
 }
 
 /// An entry as it is stored; a line longer than the writer's buffer is several entries.
@@ -54,6 +56,9 @@ struct Entry {
     stream: Stream,
     time: Timestamp,
 }
+
+/// Bytes looked at in one go.
+const BLOCK: u64 = 64 << 10;
 
 /// Longest line handed out in one piece, in bytes.
 const LONGEST: usize = 1 << 20;
@@ -77,6 +82,7 @@ impl LogReader {
         reader.file = match start {
             Start::Oldest => files.into_iter().next_back(),
             Start::Tail(lines) => seek_tail(files, lines)?,
+            Start::Since(time) => seek_time(files, time)?,
         }
         .map(BufReader::new);
         Ok(reader)
@@ -192,9 +198,35 @@ fn seek_tail(files: Vec<fs::File>, lines: usize) -> io::Result<Option<fs::File>>
     Ok(last)
 }
 
+/// The file (of `files`, newest first) with the first lines since `time`, positioned at most a block before them.
+fn seek_time(files: Vec<fs::File>, time: Timestamp) -> io::Result<Option<fs::File>> {
+    let mut last = None;
+    for mut file in files {
+        let (mut from, mut to) = (0, file.metadata()?.len());
+        while to - from > BLOCK {
+            let middle = from + (to - from) / 2;
+            file.seek(SeekFrom::Start(middle))?;
+            let mut reader = BufReader::new(&mut file);
+            let mut entry = Vec::new();
+            let begin = middle + reader.read_until(b'\n', &mut entry)? as u64;
+            entry.clear();
+            reader.read_until(b'\n', &mut entry)?;
+            match serde_json::from_slice::<Entry>(&entry) {
+                Ok(entry) if entry.time < time => from = begin,
+                _ => to = middle,
+            }
+        }
+        file.seek(SeekFrom::Start(from))?;
+        last = Some(file);
+        if from > 0 {
+            break;
+        }
+    }
+    Ok(last)
+}
+
 /// Where in `file` its last `lines` lines begin, and how many of them it has.
 fn tail_offset(file: &fs::File, lines: usize) -> io::Result<(u64, usize)> {
-    const BLOCK: u64 = 64 << 10;
     let length = file.metadata()?.len();
     let mut end = length;
     let mut found = 0;
@@ -283,9 +315,10 @@ impl Changes {
         Ok(Self { inotify: ready::register(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)? })
     }
 
-    /// Adds a folder: files in it that are written, made, renamed or removed count.
+    /// Adds a folder: files in it that are written, made, touched, renamed or removed count.
     pub fn watch(&self, folder: &Path) -> io::Result<()> {
         let flags = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE;
+        let flags = flags | WatchFlags::ATTRIB;
         inotify::add_watch(self.inotify.get_ref(), folder, flags)?;
         Ok(())
     }

@@ -7,7 +7,7 @@
 //! * [`supervisor`] is the process that decides: it answers commands (`serve`), looks, plans and executes (`intent`, `observe`,
 //!   `reconcile`, `execute`), makes, starts and stops containers (`record`,
 //!   `create`, `bundle`, `start`, `endpoints`, `names`, `ports`, `plug`, `stop`, `comeback`, `exec`), watches
-//!   them (`health`, `restart`), changes limits (`limits`, `update`), opens their root file systems ([`rootfs`]) and takes over
+//!   them (`health`, `readiness`, `restart`, `witness`), changes limits (`limits`, `update`), opens their root file systems ([`rootfs`]) and takes over
 //!   after a crash (`recover`, `estate`).
 //! * [`doctor`] tries out what the machine can do.
 //! * [`watch`] is what dev mode is made of.
@@ -44,6 +44,7 @@ pub mod paths;
 mod plug;
 mod ports;
 mod reach;
+mod readiness;
 mod reconcile;
 mod record;
 mod recover;
@@ -57,5 +58,6 @@ pub mod supervisor;
 pub mod update;
 pub mod volumes;
 pub mod watch;
+mod witness;
 
 pub use observe::image_reference;

@@ -264,7 +264,9 @@ impl Supervisor {
                 state::Health::None | state::Health::Healthy => "",
             };
             if !container.record.oneoff && (state.status != state::Status::Running || !health.is_empty()) {
-                waiting.push(format!("{} is {}{health}", container.record.name, state.status));
+                let wait = state.waits_for.as_ref().filter(|_| state.status == state::Status::Running);
+                let wait = wait.map(|what| format!(" and waits for {what}")).unwrap_or_default();
+                waiting.push(format!("{} is {}{health}{wait}", container.record.name, state.status));
             }
         }
         waiting.join(", ")

@@ -174,6 +174,7 @@ impl Supervisor {
         }
         self.remember_kept(record);
         self.watch_health(record);
+        self.watch_readiness(record);
     }
 
     /// Makes the resolver's sockets of a running container anew: both who held them are dead.

@@ -26,7 +26,7 @@ use crate::sys::frame::AsyncFrames;
 use crate::sys::mntns::Original;
 use crate::sys::path::{self, Missing};
 use crate::sys::userns::{self, Ids};
-use crate::sys::{mntns, mount, process};
+use crate::sys::{mntns, mount, netns, process};
 
 /// Links followed before a path counts as a loop, as in the kernel.
 const MAX_LINKS: usize = 40;
@@ -141,6 +141,13 @@ impl AsFd for Root {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// A running container's network namespace.
+pub(crate) fn netns_of_running(container: &Container) -> io::Result<OwnedFd> {
+    let netns = netns::open(Path::new(&format!("/proc/{}/ns/net", container.state.pid)))?;
+    // The number may have passed to another process.
+    running(container).map(|_| netns)
 }
 
 /// A descriptor of the container's process 1, sure to be this one.

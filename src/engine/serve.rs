@@ -30,6 +30,7 @@ impl Supervisor {
             Request::Run(run) => self.run_one_off(frames, *run, fds).await,
             Request::Attach { container } => self.attach(frames, &container).await,
             Request::Root { container, alone } => self.send_root(frames, &container, alone).await,
+            Request::Witness { services } => self.witness(frames, services, fds).await,
             Request::Hold { container } => self.hold(frames, &container).await,
             Request::Wait { services } => {
                 let reply =
@@ -102,6 +103,7 @@ impl Supervisor {
             | Request::Run(_)
             | Request::Attach { .. }
             | Request::Root { .. }
+            | Request::Witness { .. }
             | Request::Hold { .. }
             | Request::Wait { .. }
             | Request::Plan(_) => Ok(()),

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::bundle::{self, Bundle};
 use super::comeback;
 use super::control::{Action, Failure};
+use super::readiness;
 use super::state::{Container, Health, Record, RunState, Status, VERSION};
 use super::supervisor::{Supervisor, blocking};
 use super::volumes;
@@ -38,6 +39,7 @@ impl Supervisor {
         match launched {
             Ok(()) => {
                 self.watch_health(&container.record);
+                self.watch_readiness(&container.record);
                 self.remember_kept(&container.record);
                 self.publish_names();
                 if let Ok(container) = self.container(id) {
@@ -129,6 +131,7 @@ impl Supervisor {
                 started: Some(Timestamp::now()),
                 finished: state.finished,
                 health: if comeback::tells_ready(record) { Health::Starting } else { Health::None },
+                waits_for: readiness::waits_for(record),
                 restarts: state.restarts,
                 backoff: state.backoff,
                 ports,
@@ -136,6 +139,9 @@ impl Supervisor {
                 ..RunState::default()
             };
         })?;
+        if let Ok(container) = self.container(&record.id) {
+            self.mark_writes(&container);
+        }
         shim.start(&record.id).await.map_err(|e| match e {
             runtime::Error::Launch(error) => explained(&error, record, failed(&error).code(error.code)),
             other => failed(&other),

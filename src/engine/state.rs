@@ -268,6 +268,8 @@ pub struct RunState {
     pub backoff: u32,
     /// The last health check that failed, while no later one has passed.
     pub probe: Option<Probe>,
+    /// What it waits for to be ready, where `x-stack.ready` says that; none once it is.
+    pub waits_for: Option<String>,
     /// What it listens on, as far as its sockets are kept.
     pub listens: Vec<SocketAddr>,
     /// It listened before it was started again.

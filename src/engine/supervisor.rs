@@ -30,6 +30,7 @@ use super::history::{Entry, History};
 use super::open_files;
 use super::paths::Paths;
 use super::state::{self, Container, RunState, Status};
+use super::witness::Witness;
 use crate::images::Store;
 use crate::net::ipam::Ipam;
 use crate::net::publish::{Proxy, Reserved};
@@ -77,6 +78,8 @@ pub(crate) struct Supervisor {
     pub(crate) returning: RefCell<BTreeSet<String>>,
     /// Namespaces to map mounts by.
     pub(crate) guests: Arc<Guests>,
+    /// Who wants to know what containers write.
+    pub(crate) witnesses: RefCell<Vec<Rc<Witness>>>,
     /// Root file systems of containers that were removed.
     pub(crate) spent: RefCell<Vec<OwnedFd>>,
     /// Anonymous volumes that wait for a container, by its place in the project.
@@ -178,6 +181,7 @@ impl Supervisor {
             keepers: RefCell::default(),
             returning: RefCell::default(),
             guests: Arc::default(),
+            witnesses: RefCell::default(),
             spent: RefCell::default(),
             estates: RefCell::default(),
             exec_ends: RefCell::default(),

@@ -87,6 +87,7 @@ fn shape(shape: &Shape) -> Value {
         Shape::DependsOn => any_of(vec![list(text()), named(self::shape(&schema::DEPENDENCY_SHAPE))]),
         Shape::Object(inner) | Shape::Resource(inner) => object(inner),
         Shape::Short(_, inner) => string_or(object(inner)),
+        Shape::WordOr(words, inner) => any_of(vec![self::shape(&Shape::Enum(words)), object(inner)]),
         Shape::Optional(inner) => any_of(vec![self::shape(inner), json!({ "type": "null" })]),
         Shape::Ports => list(any_of(vec![json!({ "type": ["string", "integer"] }), self::shape(&schema::PORT_SHAPE)])),
         Shape::Volumes => list(string_or(self::shape(&schema::MOUNT_SHAPE))),
@@ -175,6 +176,8 @@ mod tests {
         let file = |inner: &str| parsed(&format!("services: {{a: {{image: x, x-stack: {inner}}}}}")).unwrap();
         assert!(validator.is_valid(&file("{}")));
         assert!(validator.is_valid(&file("{ready: port}")));
+        assert!(validator.is_valid(&file("{ready: {log: started}}")));
+        assert!(!validator.is_valid(&file("{ready: {logs: started}}")));
         assert!(!validator.is_valid(&file("{ready: soon}")));
         assert!(!validator.is_valid(&file("{nonsense: 1}")));
         assert!(!validator.is_valid(&file("[]")));

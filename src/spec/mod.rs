@@ -32,6 +32,7 @@ mod normalize;
 mod origin;
 pub(crate) mod ports;
 mod profiles;
+pub mod ready;
 pub mod render;
 mod resources;
 #[cfg(test)]

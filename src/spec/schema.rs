@@ -4,7 +4,7 @@
 use Shape::{
     Any, Bool, Bytes, Command, Context, DependsOn, Duration, Enum, EnvFiles, FileMode, FileMounts, Float, Gpus, Hosts,
     Int, List, MapOf, ModeNumber, Names, Object as Obj, OptionMap, Path, Ports, Resource, SizeText, Ssh, Str, StrList,
-    StrOrList, StrictBool, StrictInt, Test, Text, TextMap, Ulimits, Unique, Volumes,
+    StrOrList, StrictBool, StrictInt, Test, Text, TextMap, Ulimits, Unique, Volumes, WordOr,
 };
 
 /// The shape of a value, in the sense of what it becomes.
@@ -84,6 +84,8 @@ pub(crate) enum Shape {
     Object(&'static Object),
     /// A string that stands for one key of a mapping.
     Short(&'static str, &'static Object),
+    /// One of these words, or a mapping with known keys.
+    WordOr(&'static [&'static str], &'static Object),
     /// The same, where null is a value too.
     Optional(&'static Shape),
     /// A top-level network, volume, configuration or secret.
@@ -259,7 +261,10 @@ pub(crate) static ROOT: Object = object(&[
 static X_STACK: Object = closed(&[]);
 
 /// Our own settings of one service.
-static X_STACK_SERVICE: Object = closed(&[f("ready", Enum(&["port"]))]);
+static X_STACK_SERVICE: Object =
+    closed(&[f("ready", WordOr(&["port"], &READY)).replaced(), f("watch", Enum(&["auto"]))]);
+
+static READY: Object = closed(&[f("log", Str), f("file", Str), f("http", Str)]);
 
 /// Shape of the whole file.
 pub(crate) static ROOT_SHAPE: Shape = Obj(&ROOT);

@@ -8,6 +8,7 @@ use super::limits;
 use super::model::{Build, Project, Service};
 use super::node::Node;
 use super::normalize::volume_key;
+use super::ready;
 use super::resources;
 use super::session::Session;
 use super::values;
@@ -37,6 +38,7 @@ pub(crate) fn validate(
         check.references();
         check.amounts();
         check.mounts();
+        ready::check(&mut check);
         values::check(&mut check);
     }
     container_names(session, tree, project);

@@ -4,6 +4,7 @@
 pub mod bpf;
 pub mod caps;
 pub mod exe;
+pub mod fanotify;
 pub mod fault;
 pub mod file;
 pub mod frame;

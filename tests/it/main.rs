@@ -50,6 +50,7 @@ mod networks;
 mod policy;
 mod pulls;
 mod quickstart;
+mod readiness;
 mod reconcile;
 mod recreate;
 mod registry;

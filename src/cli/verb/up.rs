@@ -5,12 +5,14 @@ use jiff::Timestamp;
 
 use crate::cli::attached::Attached;
 use crate::cli::error::{Error, Outcome};
+use crate::cli::flag_from_env;
 use crate::cli::lock;
 use crate::cli::prefix::Look;
 use crate::cli::prepare::{self, ImageFlags};
 use crate::cli::project::{Context, require_kernel, require_root};
+use crate::cli::screen;
 use crate::cli::session::{carry_out, with_consent};
-use crate::cli::watching::Watching;
+use crate::cli::watching::{How, Watching};
 use crate::engine::control::{self, Request};
 
 /// Create and start what the stack file says; change only what differs.
@@ -46,8 +48,8 @@ pub(crate) struct Up {
     /// Show in the end where the time went
     #[arg(long)]
     timeline: bool,
-    /// Accepted for compatibility; there is no menu
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    /// Obey keys on a terminal: `w` switches dev mode on and off, `d` leaves the stack running and ends (default: true)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     menu: Option<bool>,
 }
 
@@ -152,9 +154,9 @@ impl Up {
         let mut up = prepare::up(&loaded, &self.services, self.changes.no_deps)?;
         self.changes.apply(&mut up, &loaded)?;
         // Before anything is built: what changes from now on is acted on.
-        let quiet = self.images.quiet_build;
-        let mut watching =
-            fore.watch.then(|| Watching::new(context, &loaded, &self.services, true, quiet)).transpose()?;
+        let how = How { prune: true, quiet: self.images.quiet_build, logs: true };
+        let begin = async || Watching::new(context, &loaded, &self.services, how).await;
+        let mut watching = if fore.watch { Some(begin().await?) } else { None };
         prepare::images(context, &loaded, &chosen, &self.images).await?;
         up.no_start = self.no_start;
         up.timeout = self.timeout;
@@ -189,10 +191,9 @@ impl Up {
             look: Look { colour: !fore.no_color, prefix: !fore.no_log_prefix, timestamps: fore.timestamps },
             chosen,
         };
-        let watched = async |up| match &mut watching {
-            Some(watching) => Box::pin(attached.run_watching(up, watching)).await,
-            None => Box::pin(attached.run(up, None)).await,
-        };
+        let menu =
+            self.menu.unwrap_or_else(|| std::env::var_os("COMPOSE_MENU").is_none() || flag_from_env("COMPOSE_MENU"));
+        let watched = async |up| Box::pin(screen::run(&attached, up, &mut watching, &begin, menu)).await;
         with_consent(up, watched).await
     }
 }

@@ -8,7 +8,7 @@ use crate::cli::lock;
 use crate::cli::prepare::{self, ImageFlags};
 use crate::cli::project::{Context, require_kernel, require_root};
 use crate::cli::session::carry_out;
-use crate::cli::watching::Watching;
+use crate::cli::watching::{How, Watching};
 use crate::engine::control::Request;
 
 /// Bring services up, and keep them up to date with the files that their `develop.watch` names.
@@ -36,7 +36,8 @@ impl Watch {
         require_kernel()?;
         lock::pin(context, &mut loaded, None)?;
         // Before anything is built: what changes from now on is acted on.
-        let mut watching = Watching::new(context, &loaded, &self.services, self.prune, self.quiet)?;
+        let how = How { prune: self.prune, quiet: self.quiet, logs: false };
+        let mut watching = Watching::new(context, &loaded, &self.services, how).await?;
         if !self.no_up {
             let up = prepare::up(&loaded, &self.services, false)?;
             let flags = ImageFlags { build: true, quiet_build: self.quiet, ..ImageFlags::default() };
@@ -47,7 +48,7 @@ impl Watch {
         let mut interrupts = Interrupts::new()?;
         tokio::select! {
             _ = interrupts.next() => Ok(INTERRUPTED),
-            failed = watching.run(std::future::ready(true)) => failed.map(|()| 0),
+            failed = watching.run() => failed.map(|()| 0),
         }
     }
 }

@@ -101,6 +101,9 @@ impl Past {
         if let Some(probe) = state.probe.as_ref().filter(|_| state.health != Health::Healthy) {
             said.push(format!("its last health check {}", failed(probe)));
         }
+        if let Some(what) = state.waits_for.as_ref().filter(|_| state.status == Status::Running) {
+            said.push(format!("it is ready only after {what}"));
+        }
         if state.status == Status::Running && state.restarts > 0 {
             said.push(format!("its policy `{}` has started it again {} times", policy(container), state.restarts));
         }
@@ -206,6 +209,9 @@ fn condition(service: &str, all: &[Container]) -> String {
             Health::Unhealthy => "unhealthy".to_owned(),
             Health::None | Health::Healthy => state.status.to_string(),
         };
+        if let Some(what) = state.waits_for.as_ref().filter(|_| state.status == Status::Running) {
+            text.extend([": it waits for ", what]);
+        }
         if let Some(probe) = &state.probe {
             text.extend([": its last health check ", &failed(probe)]);
         }

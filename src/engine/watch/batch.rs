@@ -40,11 +40,13 @@ pub fn plan(rules: &[Rule], changes: &Changes) -> BTreeMap<String, Work> {
     let mut works: BTreeMap<String, Work> = BTreeMap::new();
     for rule in rules {
         let mut hits: Vec<(PathBuf, PathBuf)> =
-            changes.paths.iter().filter_map(|path| Some((path.clone(), rule.matches(path)?))).collect();
-        if changes.everything {
+            changes.paths.keys().filter_map(|path| Some((path.clone(), rule.matches(path)?))).collect();
+        if rule.auto {
+            hits.retain(|(path, _)| !changes.own.contains(path));
+        } else if changes.everything {
             hits.extend(listed(rule));
         }
-        if hits.is_empty() && !changes.everything {
+        if hits.is_empty() && (rule.auto || !changes.everything) {
             continue;
         }
         let work = works.entry(rule.service.clone()).or_default();
@@ -74,7 +76,7 @@ pub fn initial(rules: &[Rule], service: &str) -> BTreeSet<Change> {
 }
 
 /// Every file and folder that a rule is about, with its path below the rule's.
-fn listed(rule: &Rule) -> Vec<(PathBuf, PathBuf)> {
+pub(super) fn listed(rule: &Rule) -> Vec<(PathBuf, PathBuf)> {
     let mut found = Vec::new();
     let mut waiting = vec![rule.path.clone()];
     while let Some(path) = waiting.pop() {
@@ -99,6 +101,7 @@ fn change(target: &Path, (from, below): (PathBuf, PathBuf)) -> Change {
 mod tests {
     use super::*;
     use crate::spec::model::Service;
+    use rustix::fs::inotify::ReadFlags;
     use serde_json::json;
 
     fn rules(watch: serde_json::Value) -> Vec<Rule> {
@@ -108,7 +111,10 @@ mod tests {
     }
 
     fn changed(paths: &[&str]) -> Changes {
-        Changes { paths: paths.iter().map(PathBuf::from).collect(), ..Changes::default() }
+        Changes {
+            paths: paths.iter().map(|path| (path.into(), ReadFlags::CLOSE_WRITE)).collect(),
+            ..Changes::default()
+        }
     }
 
     #[test]

@@ -4,15 +4,18 @@
 //! says what a batch of changes asks for, and `bring` makes one name in a container's root what it is on the host.
 //! Restarts, rebuilds and commands go to the supervisor by its control socket.
 
+mod authors;
 mod batch;
 mod bring;
 mod error;
 mod ignored;
 mod rule;
+mod source;
 mod tree;
 
+pub use authors::Authors;
 pub use batch::{Change, Work, initial, plan};
 pub use bring::{Brought, bring};
 pub use error::Error;
-pub use rule::{Act, Rule};
+pub use rule::{Act, Rule, is_auto, may_write};
 pub use tree::{Changes, Tree};

@@ -1,13 +1,28 @@
 //! One entry of a service's `develop.watch`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::authors;
 use super::error::Error;
 use super::ignored::{self, Ignored};
 use crate::build::Ignore;
-use crate::spec::model::{Hook, MountKind, Service};
+use crate::spec::model::{Hook, MountKind, Service, VolumeMount};
+
+/// What is no source, wherever it lies.
+const NO_SOURCE: [&str; 9] = [
+    "**/node_modules",
+    "**/target",
+    "**/__pycache__",
+    "**/.venv",
+    "**/.tox",
+    "**/.cache",
+    "**/.*_cache",
+    "**/.gradle",
+    "**/*.log",
+];
 
 /// What a change asks for, beside the copying.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +50,8 @@ pub struct Rule {
     pub act: Act,
     /// Copy everything before watching.
     pub initial_sync: bool,
+    /// It is `x-stack.watch: auto`: only what others than containers change counts.
+    pub auto: bool,
     include: Ignore,
     ignored: Ignored,
     /// Files that describe the stack and are no part of a program: never copied.
@@ -70,7 +87,33 @@ impl Rule {
                 }
             }
         }
+        if is_auto(service) {
+            let found = Self::auto(name, service, files)?;
+            if found.is_empty() {
+                warnings.push(format!(
+                    "service `{name}`: x-stack.watch: there is nothing to watch: none of the project's files is mounted"
+                ));
+            }
+            rules.extend(found);
+        }
         Ok((rules, warnings))
+    }
+
+    /// A rule for each bind mount of the project's own files.
+    fn auto(name: &str, service: &Service, files: &[PathBuf]) -> Result<Vec<Self>, Error> {
+        let bad = |message: String| Error::Ignore { service: name.to_owned(), message };
+        let project = files.first().and_then(|file| file.parent()).unwrap_or(Path::new("/"));
+        let home = authors::home(project);
+        let sources = binds(service).filter_map(|mount| mount.source.as_deref().map(Path::new));
+        let sources: BTreeSet<&Path> = sources.filter(|source| source.starts_with(home)).collect();
+        let raw = |source: &Path| Raw {
+            path: source.to_owned(),
+            action: "restart".to_owned(),
+            ignore: NO_SOURCE.map(str::to_owned).to_vec(),
+            ..Raw::default()
+        };
+        let rules = sources.into_iter().map(|source| Self::new(name, service, files, raw(source), &bad));
+        rules.map(|rule| Ok(Self { auto: true, ..rule? })).collect()
     }
 
     fn new(
@@ -117,6 +160,7 @@ impl Rule {
             target,
             act,
             initial_sync: raw.initial_sync && copies,
+            auto: false,
             include: Ignore::patterns(&raw.include).map_err(|e| bad(e.to_string()))?,
             ignored: Ignored::new(&raw.ignore, of_build).map_err(bad)?,
             described_by,
@@ -125,8 +169,8 @@ impl Rule {
 
     /// What the container has by a bind mount needs no copying.
     fn checked(mut self, service: &Service) -> (Option<Self>, Option<String>) {
-        let binds = service.volumes.iter().filter(|mount| mount.kind == MountKind::Bind);
-        let bound = binds.filter_map(|mount| mount.source.as_deref()).any(|source| self.path.starts_with(source));
+        let bound =
+            binds(service).filter_map(|mount| mount.source.as_deref()).any(|source| self.path.starts_with(source));
         if self.target.is_none() || !bound {
             return (Some(self), None);
         }
@@ -143,7 +187,8 @@ impl Rule {
         let below = path.strip_prefix(&self.path).ok()?;
         let relative = below.to_string_lossy();
         let included = relative.is_empty() || self.include.is_empty() || self.include.excludes(&relative);
-        let copied_description = self.target.is_some() && self.described_by.iter().any(|file| file == path);
+        let copied_description =
+            (self.target.is_some() || self.auto) && self.described_by.iter().any(|file| file == path);
         (included && !copied_description && !self.ignored.excludes(path, &relative)).then(|| below.to_owned())
     }
 
@@ -152,6 +197,20 @@ impl Rule {
         let Ok(below) = folder.strip_prefix(&self.path) else { return false };
         !self.ignored.prunes(folder, &below.to_string_lossy())
     }
+}
+
+/// Whether a service asks to be restarted whenever its mounted source changes: `x-stack.watch: auto`.
+pub fn is_auto(service: &Service) -> bool {
+    service.extensions.get("x-stack").is_some_and(|own| own["watch"] == "auto")
+}
+
+/// Whether containers of a service may write to what they are watched for.
+pub fn may_write(service: &Service) -> bool {
+    is_auto(service) && binds(service).any(|mount| !mount.read_only)
+}
+
+fn binds(service: &Service) -> impl Iterator<Item = &VolumeMount> {
+    service.volumes.iter().filter(|mount| mount.kind == MountKind::Bind)
 }
 
 #[cfg(test)]

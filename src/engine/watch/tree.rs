@@ -1,25 +1,18 @@
-//! Which files changed: one inotify instance for all rules, a watch on each folder that may have something of
-//! interest in it, and on the folder above each rule's path, so that the path itself may come and go.
+//! Which files changed: all folders that may have something of interest in them are watched, and those above each
+//! rule's path, so that the path itself may come and go.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fs_err as fs;
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
-use rustix::io::Errno;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use rustix::fs::inotify::ReadFlags;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::Error;
 use super::rule::Rule;
-use crate::sys::ready;
+use super::source::{Event, Source};
 
 /// How long nothing more must come before a change is acted on.
 const ALONE: Duration = Duration::from_millis(2);
@@ -31,8 +24,10 @@ const LONGEST: Duration = Duration::from_millis(500);
 /// What changed since the last time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Files and folders that were made, written, renamed or removed.
-    pub paths: BTreeSet<PathBuf>,
+    /// Files and folders that were made, written, renamed or removed, and what of that happened.
+    pub paths: BTreeMap<PathBuf, ReadFlags>,
+    /// Those among them that containers changed themselves.
+    pub own: BTreeSet<PathBuf>,
     /// Events were lost: anything may have changed.
     pub everything: bool,
 }
@@ -43,9 +38,16 @@ impl Changes {
         self.paths.is_empty() && !self.everything
     }
 
+    fn add(&mut self, path: PathBuf, flags: ReadFlags) {
+        *self.paths.entry(path).or_insert(ReadFlags::empty()) |= flags;
+    }
+
     /// Adds later changes.
     pub fn merge(&mut self, other: Self) {
-        self.paths.extend(other.paths);
+        for (path, flags) in other.paths {
+            self.add(path, flags);
+        }
+        self.own.extend(other.own);
         self.everything |= other.everything;
     }
 }
@@ -53,51 +55,53 @@ impl Changes {
 /// Watches what rules are about.
 #[derive(Debug)]
 pub struct Tree {
-    inotify: AsyncFd<OwnedFd>,
+    source: Source,
     rules: Vec<Rule>,
-    /// Watched folders by watch descriptor, and the other way round.
-    folders: HashMap<i32, PathBuf>,
-    watches: BTreeMap<PathBuf, i32>,
+    /// Files that were made and not closed yet: whoever made them will.
+    unfinished: BTreeSet<PathBuf>,
+    /// Why watches don't do, where they don't.
+    lack: Option<Error>,
+    /// What is there at the beginning is no change.
+    begun: bool,
     changes: Changes,
 }
 
 impl Tree {
     /// Begins to watch. Needs a running tokio runtime.
     pub fn new(rules: &[Rule]) -> Result<Self, Error> {
-        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(|e| match e {
-            Errno::MFILE => Error::Instances(limit("max_user_instances")),
-            e => Error::Watch { path: "files".into(), source: e.into() },
-        })?;
-        let registered = ready::register(inotify).map_err(|source| Error::Watch { path: "files".into(), source })?;
-        let mut tree = Self {
-            inotify: registered,
-            rules: rules.to_vec(),
-            folders: HashMap::new(),
-            watches: BTreeMap::new(),
-            changes: Changes::default(),
-        };
+        Self::with(Source::new()?, rules)
+    }
+
+    fn with(source: Source, rules: &[Rule]) -> Result<Self, Error> {
+        let (unfinished, changes) = (BTreeSet::new(), Changes::default());
+        let mut tree = Self { source, rules: rules.to_vec(), unfinished, lack: None, begun: false, changes };
         tree.plant(|_| true)?;
-        tree.changes = Changes::default();
+        tree.begun = true;
         Ok(tree)
     }
 
     /// Number of folders watched.
     pub fn folders(&self) -> usize {
-        self.folders.len()
+        self.source.count()
+    }
+
+    /// Why every write on the disk wakes this process, since it was last asked and does.
+    pub fn lack(&mut self) -> Option<Error> {
+        self.lack.take()
     }
 
     /// Waits for changes. A single one is given back at once; while more keep coming, they are gathered. Nothing is
     /// lost where this is dropped.
     pub async fn next(&mut self) -> Result<Changes, Error> {
         while self.changes.is_empty() {
-            self.readable().await?;
+            self.source.readable().await?;
             self.drain()?;
         }
         let end = Instant::now() + LONGEST;
         let mut pause = ALONE;
         loop {
             let until = (Instant::now() + pause).min(end);
-            match timeout_at(until, self.readable()).await {
+            match timeout_at(until, self.source.readable()).await {
                 Err(_) => return Ok(std::mem::take(&mut self.changes)),
                 Ok(ready) => ready?,
             }
@@ -109,66 +113,66 @@ impl Tree {
         }
     }
 
-    async fn readable(&self) -> Result<(), Error> {
-        let ready = self.inotify.readable().await;
-        ready.map(|mut guard| guard.retain_ready()).map_err(failed)
-    }
-
     /// Takes in all events that are there.
     fn drain(&mut self) -> Result<(), Error> {
-        let mut buffer = [MaybeUninit::uninit(); 1 << 14];
-        let mut events = Vec::new();
-        loop {
-            match self.inotify.try_io(Interest::READABLE, |fd| read(fd, &mut buffer, &mut events)) {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) => return Err(failed(e)),
-            }
-            for (watch, flags, name) in events.drain(..) {
-                self.event(watch, flags, name)?;
-            }
-        }
+        self.source.drain()?.into_iter().try_for_each(|event| self.event(event))
     }
 
-    fn event(&mut self, watch: i32, flags: ReadFlags, name: Option<PathBuf>) -> Result<(), Error> {
-        if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
-            self.changes.everything = true;
-            return self.plant(|_| true);
-        }
-        if flags.contains(ReadFlags::IGNORED) {
-            if let Some(folder) = self.folders.remove(&watch) {
-                self.watches.remove(&folder);
+    fn event(&mut self, event: Event) -> Result<(), Error> {
+        let (folder, name, flags) = match event {
+            Event::Named(folder, name, flags) => (folder, name, flags),
+            Event::Ended(watch) => return Ok(self.source.ended(watch)),
+            Event::Lost => {
+                self.changes.everything = true;
+                for folder in self.source.gone() {
+                    self.source.forget_below(&folder);
+                    self.note(folder, ReadFlags::DELETE);
+                }
+                return self.plant(|_| true);
             }
-            return Ok(());
-        }
-        let (Some(folder), Some(name)) = (self.folders.get(&watch), name) else { return Ok(()) };
+        };
+        let Some(folder) = self.source.path(&folder) else { return Ok(()) };
         let path = folder.join(name);
-        let appears = flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
         if self.rules.iter().any(|rule| rule.path != path && rule.path.starts_with(&path)) {
             // Something on the way to a rule's path came or went.
-            self.forget_below(&path);
+            self.source.forget_below(&path);
             return self.plant(|rule| rule.starts_with(&path));
         }
+        let goes = flags.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM);
         if flags.contains(ReadFlags::ISDIR) {
-            if appears {
+            if goes {
+                self.source.forget_below(&path);
+            }
+            if flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO) {
                 self.grow(path.clone())?;
-            } else if flags.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM) {
-                self.forget_below(&path);
-            } else {
+            } else if !goes {
+                return Ok(());
+            }
+        } else if flags.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO) {
+            self.unfinished.remove(&path);
+        } else if goes {
+            // What came and went unfinished never was anything.
+            if self.unfinished.remove(&path) {
                 return Ok(());
             }
         } else if flags.contains(ReadFlags::CREATE) && !is_finished(&path) {
-            // Whoever made it will close it.
+            if self.concerns(&path) {
+                self.unfinished.insert(path);
+            }
             return Ok(());
         }
-        self.note(path);
+        self.note(path, flags);
         Ok(())
     }
 
+    fn concerns(&self, path: &Path) -> bool {
+        self.rules.iter().any(|rule| rule.matches(path).is_some())
+    }
+
     /// Notes a change, if a rule is about it.
-    fn note(&mut self, path: PathBuf) {
-        if self.rules.iter().any(|rule| rule.matches(&path).is_some()) {
-            self.changes.paths.insert(path);
+    fn note(&mut self, path: PathBuf, flags: ReadFlags) {
+        if self.begun && self.concerns(&path) {
+            self.changes.add(path, flags);
         }
     }
 
@@ -185,7 +189,7 @@ impl Tree {
             if fs::symlink_metadata(&root).is_ok_and(|metadata| metadata.is_dir()) {
                 self.grow(root)?;
             } else if root.exists() {
-                self.note(root);
+                self.note(root, ReadFlags::CREATE);
             }
         }
         Ok(())
@@ -202,88 +206,37 @@ impl Tree {
             for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
                 match entry.file_type() {
                     Ok(kind) if kind.is_dir() => {
-                        self.note(entry.path());
+                        self.note(entry.path(), ReadFlags::CREATE);
                         waiting.push(entry.path());
                     }
-                    Ok(_) => self.note(entry.path()),
-                    Err(_) => {}
+                    Ok(_) if self.begun => self.note(entry.path(), ReadFlags::CREATE),
+                    _ => {}
                 }
             }
         }
         Ok(())
     }
 
-    /// Watches one folder; false if it is gone, no folder, or not to be read.
+    /// Watches one folder; false if it is gone, no folder, or not to be read. Where watches run out, the whole file
+    /// system is watched from now on.
     fn watch(&mut self, folder: &Path) -> Result<bool, Error> {
-        let flags = WatchFlags::CLOSE_WRITE
-            | WatchFlags::CREATE
-            | WatchFlags::DELETE
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::MOVED_TO
-            | WatchFlags::ATTRIB
-            | WatchFlags::ONLYDIR
-            | WatchFlags::DONT_FOLLOW
-            | WatchFlags::EXCL_UNLINK;
-        match inotify::add_watch(self.inotify.get_ref(), folder, flags) {
-            Ok(watch) => {
-                if let Some(old) = self.folders.insert(watch, folder.to_owned()) {
-                    self.watches.remove(&old);
-                }
-                self.watches.insert(folder.to_owned(), watch);
-                Ok(true)
-            }
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP) => Ok(false),
-            Err(Errno::NOSPC) => Err(Error::Watches { at: folder.to_owned(), limit: limit("max_user_watches") }),
-            Err(e) => Err(Error::Watch { path: folder.to_owned(), source: e.into() }),
-        }
-    }
-
-    /// Lets go of a folder that was moved away or removed, and of all below it.
-    fn forget_below(&mut self, folder: &Path) {
-        let gone: Vec<PathBuf> = self
-            .watches
-            .range(folder.to_owned()..)
-            .take_while(|(path, _)| path.starts_with(folder))
-            .map(|(path, _)| path.clone())
-            .collect();
-        for path in gone {
-            if let Some(watch) = self.watches.remove(&path) {
-                self.folders.remove(&watch);
-                // It may have gone by itself.
-                let _ = inotify::remove_watch(self.inotify.get_ref(), watch);
-            }
-        }
-    }
-}
-
-type Event = (i32, ReadFlags, Option<PathBuf>);
-
-/// Reads what one system call gives.
-fn read(inotify: &OwnedFd, buffer: &mut [MaybeUninit<u8>], events: &mut Vec<Event>) -> io::Result<()> {
-    let mut reader = inotify::Reader::new(inotify.as_fd(), buffer);
-    loop {
-        let event = match reader.next() {
-            Ok(event) => event,
-            Err(Errno::INTR) => continue,
-            Err(e) => return Err(e.into()),
+        let lack = match self.source.watch(folder) {
+            Err(error @ Error::Watches { .. }) => error,
+            other => return other,
         };
-        let name = event.file_name().map(|name| PathBuf::from(std::ffi::OsStr::from_bytes(name.to_bytes())));
-        events.push((event.wd(), event.events(), name));
-        if reader.is_buffer_empty() {
-            return Ok(());
+        let Ok(disks) = Source::of_disks() else { return Err(lack) };
+        let folders = std::mem::replace(&mut self.source, disks).folders();
+        for folder in folders.iter().map(PathBuf::as_path).chain([folder]) {
+            if self.source.watch(folder).is_err() {
+                return Err(lack);
+            }
         }
+        self.lack = Some(lack);
+        Ok(true)
     }
 }
 
 /// Whether a name that was just made is complete: a link, or a second name of a file.
 fn is_finished(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file() || metadata.nlink() > 1)
-}
-
-fn failed(source: io::Error) -> Error {
-    Error::Watch { path: "files".into(), source }
-}
-
-fn limit(name: &str) -> String {
-    fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).map_or("unknown".into(), |text| text.trim().to_owned())
 }
