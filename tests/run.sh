@@ -24,7 +24,7 @@ section() {
 # Debian packages by name, installed only if one is missing.
 tools() {
     local missing=() package
-    for package in apache2-utils binutils busybox-static curl docker-registry docker.io iproute2 iptables jq make mmdebstrap nftables nginx-light openssh-client openssl procps python3 redis-server skopeo zstd; do
+    for package in apache2-utils binutils busybox-static curl docker-registry docker.io iproute2 iptables jq make mmdebstrap nftables nginx-light nodejs openssh-client openssl postgresql procps python3 redis-server skopeo zstd; do
         dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
     done
     if [ ${#missing[@]} -gt 0 ]; then

@@ -162,11 +162,27 @@ impl Doer<'_> {
             return Ok(vec!["built, the image is the same".to_owned()]);
         }
         self.begin(service).await?;
+        let dependents = self.dependents(service)?;
+        if !dependents.is_empty() {
+            self.ask(&Request::Restart { services: dependents, timeout: None, no_deps: false }).await?;
+        }
         self.ready(service, false).await?;
         if self.how.prune {
             store.collector(|| state::images_in_use(&self.context.paths))?.prune(false)?;
         }
         Ok(vec!["built".to_owned(), "serving again".to_owned()])
+    }
+
+    /// Services that run and are restarted with another, as their `depends_on` says.
+    fn dependents(&self, service: &str) -> Result<Vec<String>, Error> {
+        let mut found = Vec::new();
+        for (name, other) in &self.loaded.project.services {
+            let restarts = other.depends_on.get(service).is_some_and(|dependency| dependency.restart);
+            if restarts && self.containers(name)?.iter().any(is_up) {
+                found.push(name.clone());
+            }
+        }
+        Ok(found)
     }
 
     /// Waits until a service is ready again, where something tells that: its health, or that it listens as before.

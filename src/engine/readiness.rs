@@ -4,7 +4,7 @@
 //! container begins to listen, and now and then, as no event tells that a server means another answer from now on.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -82,15 +82,39 @@ impl Supervisor {
         let id = container.record.id.as_str();
         let started = container.state.started.unwrap_or_default();
         match ready {
-            Ready::Port => loop {
-                let before = self.listens(id);
-                let Some(missing) = self.look(id, missing).flatten() else { return Ok(()) };
-                self.note_wait(id, missing);
-                self.wait_for(|this| (this.listens(id) != before).then_some(())).await;
-            },
+            Ready::Port => self.listened(container).await,
             Ready::Log(pattern) => logged(&self.paths.log(id), started, pattern).await,
             Ready::File(path) => made(&Root::of_running(container)?, path, started).await,
             Ready::Http(url) => self.answered(container, url).await,
+        }
+    }
+
+    /// Waits until others reach a container's ports.
+    async fn listened(self: &Rc<Self>, container: &Container) -> io::Result<()> {
+        let id = container.record.id.as_str();
+        let kept = match self.present_shim() {
+            Some(shim) => shim.kept(id).await.map_err(io::Error::other)?,
+            None => Vec::new(),
+        };
+        // Nobody hears of it where there is no filter, or the kernel gives no listener for it: then one has to look.
+        let unheard = kept.is_empty() && container.record.joins.net.is_none();
+        drop(kept);
+        let mut pause = PAUSE;
+        loop {
+            let before = self.listens(id);
+            let Some(missing) = self.look(id, missing).flatten() else { return Ok(()) };
+            self.note_wait(id, missing);
+            tokio::select! {
+                () = self.wait_for(|this| (this.listens(id) != before).then_some(())) => {}
+                () = sleep(pause), if unheard => {
+                    pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+                    for address in listening(container.state.pid)? {
+                        if self.look(id, |now| now.state.listens.contains(&address)) == Some(false) {
+                            self.on_listens(id, address);
+                        }
+                    }
+                }
+            }
         }
     }
 
@@ -154,6 +178,31 @@ fn missing(container: &Container) -> Option<String> {
     };
     let listens: Vec<String> = container.state.listens.iter().map(ToString::to_string).collect();
     Some(if listens.is_empty() { missing } else { format!("{missing} (it listens on {})", listens.join(", ")) })
+}
+
+/// Where something listens in a process's network namespace.
+fn listening(pid: i32) -> io::Result<Vec<SocketAddr>> {
+    let tables = ["tcp", "tcp6"].map(|table| fs_err::read_to_string(format!("/proc/{pid}/net/{table}")));
+    let mut addresses = Vec::new();
+    for table in tables {
+        addresses.extend(table?.lines().filter_map(listener));
+    }
+    Ok(addresses)
+}
+
+/// The address of a line of `/proc/net/tcp` or `tcp6` about a socket that listens: words of the address as they lie in
+/// memory, in hexadecimal.
+fn listener(line: &str) -> Option<SocketAddr> {
+    let mut words = line.split_whitespace().skip(1);
+    let (local, _, "0A") = (words.next()?, words.next()?, words.next()?) else { return None };
+    let (address, port) = local.split_once(':')?;
+    let word = |at: usize| Some(u32::from_str_radix(address.get(at * 8..at * 8 + 8)?, 16).ok()?.to_ne_bytes());
+    let ip: IpAddr = if address.len() == 8 {
+        word(0)?.into()
+    } else {
+        <[u8; 16]>::try_from([word(0)?, word(1)?, word(2)?, word(3)?].concat()).ok()?.into()
+    };
+    Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
 }
 
 /// Waits for a line written since `started`.
@@ -229,4 +278,19 @@ async fn status(netns: &OwnedFd, address: SocketAddr, url: &Url) -> io::Result<u
     let mut words = text.split(' ');
     let number = words.next().filter(|word| word.starts_with("HTTP/")).and(words.next());
     number.and_then(|number| number.trim().parse().ok()).ok_or_else(|| io::Error::other("what answers speaks no HTTP"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_of_sockets_are_read_as_the_kernel_writes_them() {
+        let line =
+            |local: &str, state: &str| listener(&format!("   0: {local} 00000000:0000 {state} 00000000:00000000"));
+        assert_eq!(line("0100007F:1F40", "0A"), Some("127.0.0.1:8000".parse().unwrap()));
+        assert_eq!(line("00000000000000000000000001000000:0050", "0A"), Some("[::1]:80".parse().unwrap()));
+        assert_eq!(line("0100007F:1F40", "01"), None);
+        assert_eq!(listener("  sl  local_address rem_address   st tx_queue"), None);
+    }
 }

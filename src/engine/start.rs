@@ -104,6 +104,7 @@ impl Supervisor {
             launch.stdio = Stdio::Fds { stdin: Some(slot(0)), stdout: slot(1), stderr: slot(2) };
             slots.extend(given);
         }
+        self.mark_writes(container, &launch.mounts, &slots);
         let shim = self.shim()?;
         let created = shim.create(&launch, slots).await.map_err(|e| failed(&e))?;
         let namespace = &record.user_namespace;
@@ -139,9 +140,6 @@ impl Supervisor {
                 ..RunState::default()
             };
         })?;
-        if let Ok(container) = self.container(&record.id) {
-            self.mark_writes(&container);
-        }
         shim.start(&record.id).await.map_err(|e| match e {
             runtime::Error::Launch(error) => explained(&error, record, failed(&error).code(error.code)),
             other => failed(&other),

@@ -140,7 +140,38 @@ impl Listener {
     }
 }
 
+/// Bytes of a call that is written down.
+pub const CALL: usize = 8 * 8;
+
 impl Call {
+    /// As bytes, for a process after this one.
+    pub fn to_bytes(self) -> [u8; CALL] {
+        let who = u64::from(self.number.cast_unsigned()) << 32 | u64::from(self.pid);
+        let mut bytes = [0; CALL];
+        for (chunk, word) in bytes.chunks_exact_mut(8).zip([self.id, who].into_iter().chain(self.args)) {
+            chunk.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+
+    /// From what [`Self::to_bytes`] gave.
+    pub fn from_bytes(bytes: &[u8; CALL]) -> Self {
+        let mut words = [0; 8];
+        for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            let mut whole = [0; 8];
+            whole.copy_from_slice(chunk);
+            *word = u64::from_ne_bytes(whole);
+        }
+        let [id, who, args @ ..] = words;
+        let half = |word: u64| u32::try_from(word & u64::from(u32::MAX)).unwrap_or_default();
+        Self { id, number: half(who >> 32).cast_signed(), pid: half(who), args }
+    }
+
+    /// The call that the kernel handed out after this one: it numbers them one by one.
+    pub fn successor(self) -> Self {
+        Self { id: self.id.wrapping_add(1), ..self }
+    }
+
     /// Reads the caller's memory at `address`; how many bytes were there. What is found is about this call only if
     /// it still waits afterwards.
     pub fn read(&self, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
@@ -163,5 +194,18 @@ impl From<OwnedFd> for Listener {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_is_written_down_is_the_same() {
+        let call = Call { id: u64::MAX - 1, number: -7, pid: 4_000_000_000, args: [1, 2, 3, 4, 5, u64::MAX] };
+        let read = Call::from_bytes(&call.to_bytes());
+        assert_eq!((read.id, read.number, read.pid, read.args), (call.id, call.number, call.pid, call.args));
+        assert_eq!(call.successor().id, u64::MAX);
     }
 }

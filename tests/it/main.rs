@@ -54,6 +54,7 @@ mod readiness;
 mod reconcile;
 mod recreate;
 mod registry;
+mod screen;
 mod shapes;
 mod soak;
 mod terminal;

@@ -6,8 +6,10 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcgetpgrp, tcsetwinsize};
 
 use crate::poll::until_true;
 use crate::sandbox::{STACK, Sandbox};
@@ -66,9 +68,21 @@ impl Terminal {
         until_true(&format!("`{}` shows {text:?}, not {:?}", self.line, self.seen()), || self.seen().contains(text));
     }
 
-    /// Waits for the command's end; its exit code.
+    /// Whether what is typed is shown, and read line by line.
+    pub(crate) fn is_usual(&self) -> bool {
+        tcgetattr(&self.master).unwrap().local_modes.contains(LocalModes::ICANON | LocalModes::ECHO)
+    }
+
+    /// Sends a signal to the command.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let group = tcgetpgrp(&self.master).unwrap().as_raw_nonzero().get();
+        killpg(Pid::from_raw(group), signal).unwrap();
+    }
+
+    /// Waits for the command's end; its exit code. The terminal is then what it was.
     pub(crate) fn finish(mut self) -> i32 {
         until_true(&format!("`{}` ends", self.line), || self.child.try_wait().unwrap().is_some());
+        assert!(self.is_usual(), "`{}` left the terminal as nobody can use it", self.line);
         self.child.wait().unwrap().code().unwrap_or(-1)
     }
 }

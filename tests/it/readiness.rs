@@ -97,6 +97,7 @@ services:
     );
     let outside = sandbox.file("outside", "");
     let environment = [("FILE", outside.to_str().unwrap())];
+    sandbox.stack_env(&environment, "up -d").ok();
     let wait = sandbox.stack_env(&environment, "up -d --wait --wait-timeout 1");
     wait.fails(&["app-1 is running (health: starting) and waits for the file /run/ready in the container"]);
     sandbox.until_logged("app", "linked");

@@ -227,7 +227,7 @@ impl Sandbox {
     }
 }
 
-fn begin(command: &mut Command, args: &[&str]) -> Running {
+pub(crate) fn begin(command: &mut Command, args: &[&str]) -> Running {
     let (out, err) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
     command.stdout(out.try_clone().unwrap()).stderr(err.try_clone().unwrap());
     let child = command.process_group(0).spawn().unwrap();

@@ -175,6 +175,8 @@ services:
     init: true
     command: ["sleep", "1000000"]
     develop: { watch: [{ action: rebuild, path: . , ignore: ["*.md"] }] }
+  behind: { image: stack/host, init: true, command: ["sleep", "infinity"], depends_on: { app: { condition: service_started, restart: true } } }
+  aside: { image: stack/host, init: true, command: ["sleep", "infinity"], depends_on: [app] }
 "#,
     );
     sandbox.busybox_tar();
@@ -183,8 +185,11 @@ services:
     sandbox.file("version", "1");
     let watch = watching(&sandbox, "watch");
     let id = sandbox.ids("app");
+    let pids = || ["behind", "aside"].map(|service| sandbox.pid(service));
+    let before = pids();
     sandbox.file("version", "2");
     watch.until_said("version → app: built, serving again");
+    assert!(pids()[0] != before[0] && pids()[1] == before[1], "who depends on it with `restart: true` is restarted");
     assert_ne!(sandbox.ids("app"), id);
     assert_eq!(sandbox.inside("app", "cat /version"), "2");
     let id = sandbox.ids("app");
@@ -231,4 +236,135 @@ fn what_cannot_be_watched_is_said() {
     sandbox.stack("up --watch").fails(&["develop.watch[0]", "needs service `app` to have a `build`"]);
     sandbox.stack("watch nothing").fails(&["nothing"]);
     sandbox.stack("up --watch -d").fails(&["--detach"]);
+}
+
+#[test]
+fn auto_restarts_for_what_others_change_and_never_for_its_own_writes() {
+    let sandbox = Sandbox::with(
+        r#"
+services:
+  app:
+    image: stack/host
+    init: true
+    command: ["sh", "-c", "for i in 1 2 3; do echo $$i > /src/made.$$i; done; while :; do date > /src/busy; sleep 0.02; done"]
+    volumes: ["./src:/src"]
+    x-stack: { watch: auto }
+  other:
+    image: stack/host
+    init: true
+    command: ["sleep", "infinity"]
+    volumes: ["./src:/src:ro", "/etc/hostname:/host:ro"]
+    x-stack: { watch: auto }
+"#,
+    );
+    for name in ["a", "b", "c", "node_modules/x"] {
+        sandbox.file(&format!("src/{name}"), "1");
+    }
+    let watch = watching(&sandbox, "watch");
+    watch.until_said("Watch enabled for app, other (2 folders)");
+    let pids = || ["app", "other"].map(|service| sandbox.pid(service));
+    let before = pids();
+    // All that a program does with files of its own, from its first moment on.
+    sandbox.inside(
+        "app",
+        "cd /src; echo 1 > new; mv new newer; cp newer copy; mv copy b; echo 2 >> c; rm newer; mkdir -p d/e; echo 3 > d/e/f
+         rm -r d; ln -s a link; touch made.1; chmod 600 made.2; python3 -c 'open(\"busy2\", \"w\").write(\"x\")'; rm made.3",
+    );
+    sandbox.file("src/node_modules/x", "2");
+    sandbox.file("src/some.log", "2");
+    let mut last = before;
+    for change in ["write a", "replace a", "remove a", "write made.1", "write b", "write deep/er/x"] {
+        let (how, name) = change.split_once(' ').unwrap();
+        let path = format!("src/{name}");
+        match how {
+            "replace" => {
+                let aside = sandbox.file("src/4913", "by an editor");
+                fs_err::rename(aside, sandbox.path(&path)).unwrap();
+            }
+            "remove" => fs_err::remove_file(sandbox.path(&path)).unwrap(),
+            _ => drop(sandbox.file(&path, change)),
+        }
+        until_true(&format!("both are restarted after: {change}"), || {
+            let now = sandbox.ids("app").len() + sandbox.ids("other").len();
+            now == 2 && pids().iter().zip(&last).all(|(now, last)| now != last)
+        });
+        last = pids();
+    }
+    watch.signal(Signal::SIGINT);
+    let ran = watch.finish();
+    let lines = ran.err.lines().filter(|line| line.contains(" → app: ")).count();
+    assert_eq!(lines, 6, "one restart for each change, and none for its own writes: {}", ran.err);
+    for own in ["busy", "made.3", "newer", "copy", "src/c", "link", "d/e", "node_modules", "log"] {
+        assert!(!ran.err.contains(&format!("{own} →")) && !ran.err.contains(&format!("{own},")), "{own}: {}", ran.err);
+    }
+}
+
+/// The image has neither `tar` nor `rm`, its program is not root, and nearly everything is ignored by the build.
+#[test]
+fn what_docker_compose_gets_wrong_is_right() {
+    let sandbox = Sandbox::with(
+        r#"
+services:
+  app:
+    build: .
+    init: true
+    user: "1000:1000"
+    command: ["sleep", "1000000"]
+    develop:
+      watch:
+        - action: sync+exec
+          path: ./src
+          target: /app
+          initial_sync: true
+          ignore: ["**/cache", "deep/*.tmp"]
+          exec: { command: ["sh", "-c", "cat /app/deep/b"] }
+"#,
+    );
+    sandbox.busybox_tar();
+    fs_err::remove_dir_all(sandbox.path("rootfs")).unwrap();
+    sandbox.file("Dockerfile", "FROM scratch\nADD busybox.tar /\n");
+    sandbox.file(".dockerignore", "*\n!src\n!busybox.tar\n");
+    for name in ["a", "deep/b", "deep/x.tmp", "deep/cache/c", "deep/er/cache/c", "while-nobody-looked"] {
+        sandbox.file(&format!("src/{name}"), name);
+    }
+    let watch = watching(&sandbox, "watch");
+    watch.until_said(" at the beginning");
+    let inside = |text: &str| sandbox.stack_args(&["exec", "-T", "app", "sh", "-c", text]).ok().out;
+    assert_eq!(inside("cd /app; echo * */* */*/*").trim(), "a deep while-nobody-looked deep/b deep/er */*/*");
+    sandbox.file("src/deep/b", "new");
+    watch.until_said("app | new");
+    // The same file, not another one of that name: whoever watches or has mounted just it sees the change.
+    let before = inside("ls -i /app/a");
+    sandbox.file("src/deep/cache/c", "2");
+    let aside = sandbox.file("src/.a.swp", "by an editor");
+    fs_err::rename(aside, sandbox.path("src/a")).unwrap();
+    until_inside(&sandbox, "read line < /app/a; test \"$line\" = 'by an editor'");
+    assert_eq!(inside("ls -i /app/a"), before);
+    fs_err::remove_dir_all(sandbox.path("src/deep")).unwrap();
+    until_inside(&sandbox, "! test -e /app/deep");
+    assert_eq!(inside("echo /app/*").trim(), "/app/a /app/while-nobody-looked");
+}
+
+#[test]
+fn what_runs_out_is_said_with_what_to_raise() {
+    let sandbox = sleeper(r#"[{ action: restart, path: ., ignore: ["ignored"] }]"#);
+    for number in 0..20 {
+        sandbox.file(&format!("src/{number}/x"), "");
+        sandbox.file(&format!("ignored/{number}/x"), "");
+    }
+    // In a user namespace of its own the limit is nobody else's, and no file system can be marked.
+    let limited = |most: u32| {
+        let line = format!("echo {most} > /proc/sys/user/max_inotify_watches && exec \"$STACK\" watch --no-up");
+        let args = ["--user", "--map-root-user", "--mount", "sh", "-c", &line];
+        let mut command = sandbox.command("unshare", &args);
+        crate::sandbox::begin(command.env("STACK", crate::sandbox::STACK), &args)
+    };
+    let ran = limited(10).finish();
+    ran.fails(&[
+        "the limit of watched folders is used up",
+        "max_user_watches",
+        "sysctl fs.inotify.max_user_watches=524288",
+    ]);
+    let enough = limited(30);
+    enough.until_said("Watch enabled for app (23 folders)");
 }

@@ -4,10 +4,11 @@
 //! same write. Names that come and go carry no such sign: a file that comes is its container's if it wrote it last, one
 //! that goes if it came so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustix::fs::inotify::ReadFlags;
@@ -21,6 +22,9 @@ use crate::sys::fanotify::Fanotify;
 /// Files remembered as a container's own; beyond, all are forgotten.
 const MOST: usize = 1 << 16;
 
+/// How long after a container's write somebody else may be told of it.
+const LATE: Duration = Duration::from_millis(100);
+
 /// Names a file among all.
 type Id = (u64, u64);
 
@@ -28,6 +32,8 @@ type Id = (u64, u64);
 #[derive(Debug)]
 pub struct Authors {
     queue: Fanotify,
+    /// Files that containers wrote just now.
+    recent: BTreeMap<Id, Instant>,
     /// Files that a container wrote last.
     files: BTreeSet<Id>,
     /// Where such files were.
@@ -39,54 +45,28 @@ pub struct Authors {
 impl Authors {
     /// Knows of nothing yet: somebody must put marks on mounts into its queue.
     pub fn new() -> io::Result<Self> {
-        let queue = Fanotify::of_files()?;
-        Ok(Self { queue, files: BTreeSet::new(), paths: BTreeSet::new(), asked: Timestamp::now() })
+        let (recent, files, paths) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        Ok(Self { queue: Fanotify::of_files()?, recent, files, paths, asked: Timestamp::now() })
     }
 
-    /// Notes which of the changes are the containers' own, for rules that only count what others change.
+    /// Notes which of the changes others than containers made, for rules that count only those.
     pub fn attribute(&mut self, rules: &[Rule], changes: &mut Changes) -> io::Result<()> {
         let rules: Vec<&Rule> = rules.iter().filter(|rule| rule.auto).collect();
-        let now: BTreeSet<Id> =
-            self.queue.files()?.iter().filter_map(|file| rustix::fs::fstat(file).ok()).map(id).collect();
+        let now = Instant::now();
+        self.recent.retain(|_, written| now.duration_since(*written) < LATE);
+        for file in self.queue.files()? {
+            let id = id(rustix::fs::fstat(file)?);
+            self.recent.insert(id, now);
+            self.files.insert(id);
+        }
         if changes.everything {
-            self.look_for(&rules, &now, changes);
+            self.look_for(&rules, changes);
         }
         for (path, flags) in &changes.paths {
-            if !rules.iter().any(|rule| rule.matches(path).is_some()) {
-                continue;
-            }
-            let stat = rustix::fs::lstat(path).ok();
-            let own = match stat.map(|stat| (id(stat), FileType::from_raw_mode(stat.st_mode))) {
-                // What is in it counts.
-                Some((_, FileType::Directory)) => true,
-                Some((id, _)) if flags.contains(ReadFlags::CLOSE_WRITE) => {
-                    let own = now.contains(&id);
-                    if !own {
-                        self.files.remove(&id);
-                    }
-                    own
-                }
-                Some((id, _)) if flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO) => {
-                    now.contains(&id) || self.files.contains(&id)
-                }
-                // The same content under another mode or time.
-                Some(_) => true,
-                // It came and went, or is gone.
-                None => {
-                    flags.intersects(ReadFlags::CREATE | ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO)
-                        || self.paths.contains(path)
-                }
-            };
-            if own {
-                changes.own.insert(path.clone());
-            }
-            if own && stat.is_some() {
-                self.paths.insert(path.clone());
-            } else {
-                self.paths.remove(path);
+            if rules.iter().any(|rule| rule.matches(path).is_some()) && self.is_others(path, *flags) {
+                changes.others.insert(path.clone());
             }
         }
-        self.files.extend(now);
         if self.files.len() > MOST {
             self.files.clear();
         }
@@ -97,14 +77,40 @@ impl Authors {
         Ok(())
     }
 
+    /// Whether others than containers changed what is in a file, or took it away.
+    fn is_others(&mut self, path: &Path, flags: ReadFlags) -> bool {
+        let comes = flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
+        let Ok(stat) = rustix::fs::lstat(path) else {
+            // It came and went, or a container made it.
+            return !comes && !flags.contains(ReadFlags::CLOSE_WRITE) && !self.paths.remove(path);
+        };
+        // What is in a folder counts; nobody can tell who made a link or a socket.
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return false;
+        }
+        let id = id(stat);
+        let others = if flags.contains(ReadFlags::CLOSE_WRITE) {
+            !self.recent.contains_key(&id)
+        } else {
+            // Without either, only its mode or times changed.
+            comes && !self.files.contains(&id)
+        };
+        if others {
+            self.files.remove(&id);
+            self.paths.remove(path);
+        } else if self.files.contains(&id) {
+            self.paths.insert(path.to_owned());
+        }
+        others
+    }
+
     /// Events were lost: finds what was changed since the last look.
-    fn look_for(&self, rules: &[&Rule], now: &BTreeSet<Id>, changes: &mut Changes) {
+    fn look_for(&self, rules: &[&Rule], changes: &mut Changes) {
         for path in rules.iter().flat_map(|rule| listed(rule)).map(|(path, _)| path) {
             let Ok(stat) = rustix::fs::lstat(&path) else { continue };
-            let id = id(stat);
             let nanos = i32::try_from(stat.st_ctime_nsec).unwrap_or_default();
             let changed = Timestamp::new(stat.st_ctime, nanos).is_ok_and(|changed| changed >= self.asked);
-            if changed && !now.contains(&id) && !self.files.contains(&id) {
+            if changed && !self.files.contains(&id(stat)) {
                 changes.paths.insert(path, ReadFlags::CLOSE_WRITE);
             }
         }

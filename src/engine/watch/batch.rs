@@ -42,7 +42,7 @@ pub fn plan(rules: &[Rule], changes: &Changes) -> BTreeMap<String, Work> {
         let mut hits: Vec<(PathBuf, PathBuf)> =
             changes.paths.keys().filter_map(|path| Some((path.clone(), rule.matches(path)?))).collect();
         if rule.auto {
-            hits.retain(|(path, _)| !changes.own.contains(path));
+            hits.retain(|(path, _)| changes.others.contains(path));
         } else if changes.everything {
             hits.extend(listed(rule));
         }

@@ -26,8 +26,8 @@ const LONGEST: Duration = Duration::from_millis(500);
 pub struct Changes {
     /// Files and folders that were made, written, renamed or removed, and what of that happened.
     pub paths: BTreeMap<PathBuf, ReadFlags>,
-    /// Those among them that containers changed themselves.
-    pub own: BTreeSet<PathBuf>,
+    /// Those among them that others than containers changed, as far as a rule asks who did.
+    pub others: BTreeSet<PathBuf>,
     /// Events were lost: anything may have changed.
     pub everything: bool,
 }
@@ -47,7 +47,7 @@ impl Changes {
         for (path, flags) in other.paths {
             self.add(path, flags);
         }
-        self.own.extend(other.own);
+        self.others.extend(other.others);
         self.everything |= other.everything;
     }
 }
@@ -239,4 +239,123 @@ impl Tree {
 /// Whether a name that was just made is complete: a link, or a second name of a file.
 fn is_finished(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file() || metadata.nlink() > 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::spec::model::Service;
+    use serde_json::json;
+
+    fn rules(folder: &Path) -> Vec<Rule> {
+        let rule = json!({"path": folder, "action": "restart", "ignore": ["**/node_modules"]});
+        let service: Service = serde_json::from_value(json!({"develop": {"watch": [rule]}})).unwrap();
+        Rule::of("api", &service, &[]).unwrap().0
+    }
+
+    fn git(folder: &Path, words: &str) {
+        let mut command = Command::new("git");
+        command.current_dir(folder).args(["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=one"]);
+        assert!(command.args(words.split(' ')).output().unwrap().status.success(), "git {words}");
+    }
+
+    /// Names below the folder that changed, until `last` is among them.
+    async fn until(tree: &mut Tree, folder: &Path, last: &str) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        while !names.contains(last) {
+            let changes = tokio::time::timeout(Duration::from_secs(20), tree.next()).await;
+            let changes = changes.unwrap_or_else(|_| panic!("{last} after {names:?}")).unwrap();
+            assert!(!changes.everything);
+            let below = changes.paths.into_keys().map(|path| path.strip_prefix(folder).unwrap().to_owned());
+            names.extend(below.map(|path| path.display().to_string()));
+        }
+        names
+    }
+
+    fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
+        names.into_iter().map(str::to_owned).collect()
+    }
+
+    /// What editors, shells and git do to files.
+    async fn follows(source: Source) {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let write = |name: &str| fs::write(folder.join(name), "text").unwrap();
+        fs::create_dir_all(folder.join("deep/node_modules/x")).unwrap();
+        write("kept");
+        let mut tree = Tree::with(source, &rules(folder)).unwrap();
+        assert_eq!(tree.folders(), 3, "the one above, its own and one below; an ignored one is never watched");
+
+        write("kept");
+        assert_eq!(until(&mut tree, folder, "kept").await, set(["kept"]));
+        write("deep/node_modules/x/y");
+        write(".kept.swp");
+        write("aside");
+        fs::rename(folder.join("aside"), folder.join("kept")).unwrap();
+        assert_eq!(until(&mut tree, folder, "kept").await, set(["aside", "kept"]));
+
+        fs::create_dir_all(folder.join("new/er")).unwrap();
+        write("new/er/a");
+        let names = until(&mut tree, folder, "new/er/a").await;
+        assert!(names.is_subset(&set(["new", "new/er", "new/er/a"])), "{names:?}");
+        fs::rename(folder.join("new"), folder.join("old")).unwrap();
+        assert!(until(&mut tree, folder, "old").await.contains("new"));
+        write("old/er/a");
+        until(&mut tree, folder, "old/er/a").await;
+        fs::remove_dir_all(folder.join("old")).unwrap();
+        until(&mut tree, folder, "old").await;
+        fs::remove_file(folder.join("kept")).unwrap();
+        until(&mut tree, folder, "kept").await;
+
+        git(folder, "init -q");
+        write("both");
+        write("one");
+        git(folder, "add both one");
+        git(folder, "commit -qm one");
+        git(folder, "checkout -qb two");
+        fs::write(folder.join("both"), "other").unwrap();
+        fs::create_dir(folder.join("sub")).unwrap();
+        write("sub/two");
+        git(folder, "rm -q one");
+        git(folder, "add both sub/two");
+        git(folder, "commit -qm two");
+        write("end");
+        until(&mut tree, folder, "end").await;
+        git(folder, "checkout -q one");
+        write("end");
+        let names = until(&mut tree, folder, "end").await;
+        // A folder that is gone tells of all that was in it.
+        assert!(set(["both", "one", "sub"]).is_subset(&names), "{names:?}");
+        assert!(!names.iter().any(|name| name.starts_with(".git")), "{names:?}");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn watches_follow_what_editors_and_git_do() {
+        follows(Source::new().unwrap()).await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn marks_on_a_disk_follow_the_same() {
+        follows(Source::of_disks().unwrap()).await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn lost_events_make_everything_count() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("sub")).unwrap();
+        let mut tree = Tree::new(&rules(folder.path())).unwrap();
+        let most: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+        let names = [folder.path().join("a"), folder.path().join("b")];
+        for name in names.iter().cycle().take(most + 2) {
+            fs::File::create(name).unwrap();
+        }
+        fs::remove_dir(folder.path().join("sub")).unwrap();
+        fs::create_dir(folder.path().join("late")).unwrap();
+        let changes = tree.next().await.unwrap();
+        assert!(changes.everything && changes.paths.contains_key(&folder.path().join("sub")));
+        fs::write(folder.path().join("late/a"), "").unwrap();
+        until(&mut tree, folder.path(), "late/a").await;
+    }
 }
