@@ -180,7 +180,7 @@ fn make(
 
 /// A container in another's network has the other's name, one in the host's network the host's.
 fn hostname(service: &Service, joins: &Joins, id: &str, neighbours: &[Container]) -> String {
-    let own = || super::supervisor::short(id).to_owned();
+    let own = || super::state::short(id).to_owned();
     let joined = match joins.net.as_deref() {
         None | Some("none") => None,
         Some("host") => Some(rustix::system::uname().nodename().to_string_lossy().into_owned()),

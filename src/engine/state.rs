@@ -298,6 +298,11 @@ pub struct Container {
     pub state: RunState,
 }
 
+/// The first twelve digits of an id.
+pub(crate) fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
 /// This boot's identity.
 pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())

@@ -29,7 +29,7 @@ use super::guests::Guests;
 use super::history::{Entry, History};
 use super::open_files;
 use super::paths::Paths;
-use super::state::{self, Container, RunState, Status};
+use super::state::{self, Container, RunState, Status, short};
 use super::witness::Witness;
 use crate::images::Store;
 use crate::net::ipam::Ipam;
@@ -451,11 +451,6 @@ fn listen(paths: &Paths, project: &str) -> io::Result<UnixListener> {
     }
     let (_folder, short) = short_path(&path)?;
     UnixListener::bind(short)
-}
-
-/// The first twelve digits of an id.
-pub(crate) fn short(id: &str) -> &str {
-    id.get(..12).unwrap_or(id)
 }
 
 /// Runs blocking system calls beside the tasks.
