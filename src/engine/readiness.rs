@@ -66,7 +66,7 @@ impl Supervisor {
                     Ok(()) => this.on_ready(&id),
                     Err(e) => {
                         this.note_wait(&id, format!("{ready}, but {e}"));
-                        std::future::pending().await
+                        std::future::pending::<()>().await;
                     }
                 }
             };

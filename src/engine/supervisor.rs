@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use fs_err as fs;
 use jiff::Timestamp;
+use nix::sys::signal::Signal;
 use tokio::net::UnixListener;
 use tokio::sync::{Mutex, RwLock, Semaphore, broadcast, watch};
 
@@ -40,6 +41,7 @@ use crate::runtime::{cgroup, shim};
 use crate::sys::file::Lock;
 use crate::sys::frame::AsyncFrames;
 use crate::sys::path::short_path;
+use crate::sys::process;
 
 /// Containers that are created or started at the same time; more only wait for each other in the kernel.
 const LAUNCHES: usize = 8;
@@ -136,7 +138,8 @@ fn run(args: &[String]) -> io::Result<()> {
     let _ = rustix::process::setsid();
     nix::sys::prctl::set_name(c"stack")?;
     nix::sys::prctl::set_child_subreaper(true)?;
-    ignore_terminal_signals()?;
+    // Ctrl-C and a closing terminal concern the command alone.
+    process::block_signals(&[Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP].into_iter().collect())?;
     let first = super::serve::first_client()?;
     let paths = Paths::new(root.as_deref())?;
     paths.prepare(project)?;
@@ -149,13 +152,6 @@ fn run(args: &[String]) -> io::Result<()> {
     drop(lock);
     runtime.shutdown_background();
     result
-}
-
-/// Ctrl-C and a closing terminal concern the command alone.
-fn ignore_terminal_signals() -> io::Result<()> {
-    use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
-    let set: SigSet = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP].into_iter().collect();
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).map_err(Into::into)
 }
 
 impl Supervisor {

@@ -107,9 +107,8 @@ impl Canon<'_, '_> {
                 self.map_of(node, item, trail)
             }
             Shape::DependsOn => self.depends_on(node, trail),
-            Shape::Object(object) => self.object(node, object, trail),
             Shape::WordOr(words, _) if node.as_str().is_some() => self.word(node, words, trail),
-            Shape::WordOr(_, object) => self.object(node, object, trail),
+            Shape::Object(object) | Shape::WordOr(_, object) => self.object(node, object, trail),
             Shape::Short(key, object) => {
                 let node = if node.as_str().is_some() { Node::map([(*key, node)], span) } else { node };
                 self.object(node, object, trail)

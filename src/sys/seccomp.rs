@@ -168,6 +168,7 @@ impl Call {
     }
 
     /// The call that the kernel handed out after this one: it numbers them one by one.
+    #[must_use]
     pub fn successor(self) -> Self {
         Self { id: self.id.wrapping_add(1), ..self }
     }

@@ -1,6 +1,7 @@
 //! Where file events come from: an inotify instance with a watch on each folder; once the kernel gives no more watches,
 //! a mark on the whole file system, which costs a wake-up for every write on it.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::io;
@@ -102,12 +103,12 @@ impl Source {
                     Ok(stat) if stat.st_mode & libc::S_IFMT == libc::S_IFDIR => stat.st_dev,
                     _ => return Ok(false),
                 };
-                if !roots.contains_key(&device) {
+                if let Entry::Vacant(entry) = roots.entry(device) {
                     let Ok(root) = fs::File::open(folder) else { return Ok(false) };
                     let mask = u64::from(WANTED.bits()) | libc::FAN_ONDIR;
                     let marked = queue.mark(Scope::FileSystem, mask, folder);
                     marked.map_err(|source| Error::Watch { path: folder.to_owned(), source })?;
-                    roots.insert(device, root);
+                    entry.insert(root);
                 }
                 seen.insert(folder.to_owned());
                 return Ok(true);

@@ -121,7 +121,10 @@ impl Tree {
     fn event(&mut self, event: Event) -> Result<(), Error> {
         let (folder, name, flags) = match event {
             Event::Named(folder, name, flags) => (folder, name, flags),
-            Event::Ended(watch) => return Ok(self.source.ended(watch)),
+            Event::Ended(watch) => {
+                self.source.ended(watch);
+                return Ok(());
+            }
             Event::Lost => {
                 self.changes.everything = true;
                 for folder in self.source.gone() {
