@@ -81,7 +81,7 @@ saved() {
     local version=$1 address=$2 said
     echo "$version" >src/v
     for _ in $(seq 20000); do
-        said=$(busybox wget -q -T 5 -O - "http://$address/v" 2>/dev/null) || true
+        said=$(curl -s -m 5 "http://$address/v") || true
         [ "$said" != "$version" ] || return 0
     done
     return 1

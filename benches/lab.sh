@@ -7,7 +7,7 @@ if [ -z "${LAB:-}" ]; then
     [ -x "$DOCKER_TREE/usr/sbin/dockerd" ] || "$here/docker-tree.sh" "$DOCKER_TREE"
     # dockerd calls iptables.
     missing=()
-    for package in busybox-static iproute2 iptables ${PACKAGES:-}; do
+    for package in busybox-static curl iproute2 iptables ${PACKAGES:-}; do
         dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
     done
     if [ ${#missing[@]} -gt 0 ]; then

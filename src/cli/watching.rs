@@ -123,7 +123,10 @@ async fn next(
             doer.context.ui.warn(format!("{lack}; every write on the disk wakes dev mode from now on: {hint}"))?;
         }
         if let Some(witness) = witness {
-            witness.authors.attribute(rules, &mut changes)?;
+            witness.authors.listen()?;
+            // Whatever containers wrote until then is among the changes, or follows at once.
+            changes.merge(tree.more().map_err(explained)?);
+            witness.authors.attribute(rules, &mut changes);
         }
         return Ok(changes);
     }

@@ -12,7 +12,7 @@ use crate::poll::until_true;
 use crate::sandbox::{Sandbox, kill_hard};
 
 const ADDRESS: &str = "127.0.0.1:8080";
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(25);
 /// Requests under way at the same time.
 const MOST: usize = 500;
 /// Restarts of one program.

@@ -246,7 +246,7 @@ services:
   app:
     image: stack/host
     init: true
-    command: ["sh", "-c", "for i in 1 2 3; do echo $$i > /src/made.$$i; done; while :; do date > /src/busy; sleep 0.02; done"]
+    command: ["sh", "-c", "for i in 1 2 3; do echo $$i > /src/made.$$i; done; test -e /src/once || echo 1 > /src/once; while :; do date > /src/busy; sleep 0.02; done"]
     volumes: ["./src:/src"]
     x-stack: { watch: auto }
   other:
@@ -273,7 +273,7 @@ services:
     sandbox.file("src/node_modules/x", "2");
     sandbox.file("src/some.log", "2");
     let mut last = before;
-    for change in ["write a", "replace a", "remove a", "write made.1", "write b", "write deep/er/x"] {
+    for change in ["write a", "replace a", "remove a", "write once", "write b", "write deep/er/x"] {
         let (how, name) = change.split_once(' ').unwrap();
         let path = format!("src/{name}");
         match how {

@@ -22,8 +22,8 @@ use crate::sys::fanotify::Fanotify;
 /// Files remembered as a container's own; beyond, all are forgotten.
 const MOST: usize = 1 << 16;
 
-/// How long after a container's write somebody else may be told of it.
-const LATE: Duration = Duration::from_millis(100);
+/// How long after a container's write the change may be seen: gathering changes takes up to half a second.
+const LATE: Duration = Duration::from_millis(600);
 
 /// Names a file among all.
 type Id = (u64, u64);
@@ -49,9 +49,8 @@ impl Authors {
         Ok(Self { queue: Fanotify::of_files()?, recent, files, paths, asked: Timestamp::now() })
     }
 
-    /// Notes which of the changes others than containers made, for rules that count only those.
-    pub fn attribute(&mut self, rules: &[Rule], changes: &mut Changes) -> io::Result<()> {
-        let rules: Vec<&Rule> = rules.iter().filter(|rule| rule.auto).collect();
+    /// Takes in what containers have written by now. Changes seen afterwards have their author known.
+    pub fn listen(&mut self) -> io::Result<()> {
         let now = Instant::now();
         self.recent.retain(|_, written| now.duration_since(*written) < LATE);
         for file in self.queue.files()? {
@@ -59,6 +58,12 @@ impl Authors {
             self.recent.insert(id, now);
             self.files.insert(id);
         }
+        Ok(())
+    }
+
+    /// Notes which of the changes others than containers made, for rules that count only those.
+    pub fn attribute(&mut self, rules: &[Rule], changes: &mut Changes) {
+        let rules: Vec<&Rule> = rules.iter().filter(|rule| rule.auto).collect();
         if changes.everything {
             self.look_for(&rules, changes);
         }
@@ -74,7 +79,6 @@ impl Authors {
             self.paths.clear();
         }
         self.asked = Timestamp::now();
-        Ok(())
     }
 
     /// Whether others than containers changed what is in a file, or took it away.

@@ -113,6 +113,12 @@ impl Tree {
         }
     }
 
+    /// The changes that are there already.
+    pub fn more(&mut self) -> Result<Changes, Error> {
+        self.drain()?;
+        Ok(std::mem::take(&mut self.changes))
+    }
+
     /// Takes in all events that are there.
     fn drain(&mut self) -> Result<(), Error> {
         self.source.drain()?.into_iter().try_for_each(|event| self.event(event))
