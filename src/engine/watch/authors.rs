@@ -85,8 +85,12 @@ impl Authors {
     fn is_others(&mut self, path: &Path, flags: ReadFlags) -> bool {
         let comes = flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
         let Ok(stat) = rustix::fs::lstat(path) else {
-            // It came and went, or a container made it.
-            return !comes && !flags.contains(ReadFlags::CLOSE_WRITE) && !self.paths.remove(path);
+            if comes || flags.contains(ReadFlags::CLOSE_WRITE) {
+                // It came and went; that it went may be told once more.
+                self.paths.insert(path.to_owned());
+                return false;
+            }
+            return !self.paths.remove(path);
         };
         // What is in a folder counts; nobody can tell who made a link or a socket.
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
