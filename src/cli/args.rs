@@ -190,6 +190,9 @@ pub(crate) enum Verb {
     /// Work with images
     #[command(subcommand_required = true)]
     Image(verb::image::Image),
+    /// Run containers of bundles, as containerd, podman and other engines ask an OCI runtime to
+    #[command(subcommand_required = true)]
+    Oci(Box<verb::oci::Oci>),
     /// Try out what stacks need of this machine
     Doctor(verb::doctor::Doctor),
     /// Print a script that completes command lines
@@ -228,11 +231,17 @@ impl Verb {
     }
 }
 
+/// The verb whose flags are those of other runtimes.
+const OCI: &str = "oci";
+
 /// Parses a command line, the program's name first.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let matches = command().try_get_matches_from(args)?;
-    let after = innermost(&matches);
     let mut cli = Cli::from_arg_matches(&matches)?;
+    if matches.subcommand_name() == Some(OCI) {
+        return Ok(cli);
+    }
+    let after = innermost(&matches);
     cli.global = cli.global.merge(Global::from_arg_matches(after)?);
     Ok(cli)
 }
@@ -241,7 +250,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, cla
 pub(crate) fn command() -> Command {
     let root = Cli::command();
     let global = Global::augment_args(Command::new("global"));
-    let verbs: Vec<String> = root.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    let verbs: Vec<String> = root.get_subcommands().map(|verb| verb.get_name().to_owned()).filter(|name| name != OCI).collect();
     let root = help::grouped(root);
     verbs.into_iter().fold(root, |root, name| root.mut_subcommand(name, |verb| with_globals(verb, &global)))
 }

@@ -18,7 +18,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "network", "system",
         ],
     ),
-    ("About stack", &["doctor", "limits", "completion", "version"]),
+    ("About stack", &["oci", "doctor", "limits", "completion", "version"]),
 ];
 
 const EXAMPLES: &str = "\

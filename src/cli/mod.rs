@@ -52,7 +52,7 @@ use ui::Ui;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let code = match args::parse(std::env::args_os()) {
+    let code = match args::parse(verb::oci::spelled_out(std::env::args_os())) {
         Ok(cli) => {
             let ui = Ui::new(cli.global.ansi, cli.global.progress);
             run(cli).unwrap_or_else(|error| error.report(ui))
@@ -67,6 +67,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Outcome {
+    if let Verb::Oci(oci) = &cli.verb {
+        return oci.run();
+    }
     if cli.global.dry_run && !cli.verb.has_plan() {
         return Err(Error::new(
             "`--dry-run` needs a verb that changes what runs: up, down, create, scale, start, stop, …",
@@ -139,6 +142,7 @@ fn carry_out(verb: Verb, context: &Context) -> Outcome {
         Verb::Alpha(verb) => {
             verb.run("alpha", "what it tried out there is `stack watch`, `stack scale` and `--dry-run` here")
         }
+        Verb::Oci(verb) => verb.run(),
     }
 }
 

@@ -75,6 +75,11 @@ pub fn effective(add: &[String], drop: &[String], privileged: bool) -> Result<Ve
     Ok(ALL.iter().enumerate().filter(|(n, _)| held & (1 << n) != 0).map(|(_, name)| (*name).to_owned()).collect())
 }
 
+/// Every name with its prefix, in the kernel's order.
+pub(crate) fn names() -> Vec<String> {
+    ALL.iter().map(|name| format!("CAP_{name}")).collect()
+}
+
 /// The bits of a list of names.
 pub(crate) fn mask(names: &[String]) -> Result<u64, Error> {
     names.iter().try_fold(0, |held, name| match canonical(name).as_str() {

@@ -5,6 +5,7 @@
 //!   their output into log files and keeps what must survive its supervisor. [`shim::Client`] talks to it.
 //! * `child` runs inside the clone, step by step, until the exec: mounts, devices, masks, user, capabilities, filter.
 //! * [`cgroup`] makes, limits, kills and removes control groups (v1, v2, hybrid).
+//! * [`oci`] carries out the command line of the runtime-spec: containers of bundles, without shim and supervisor.
 //! * [`caps`], [`device`] and [`seccomp`] turn names into what the kernel takes.
 
 pub mod caps;
@@ -13,6 +14,7 @@ mod child;
 pub mod device;
 pub mod error;
 pub mod launch;
+pub mod oci;
 mod seccomp;
 pub mod shim;
 mod wire;

@@ -22,6 +22,15 @@ pub fn sealed(binary: &Path) -> io::Result<OwnedFd> {
     mounted.or_else(|_| copy(binary))
 }
 
+/// Whether this process runs from such a descriptor, or from a file that nobody can write to anyway.
+pub fn is_sealed() -> bool {
+    let Ok(file) = rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else {
+        return false;
+    };
+    let read_only = rustix::fs::fstatvfs(&file).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
+    read_only || rustix::fs::fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::WRITE))
+}
+
 /// The path that executes a descriptor, valid while it is open.
 pub fn path_of(fd: &OwnedFd) -> PathBuf {
     Path::new("/proc/self/fd").join(fd.as_raw_fd().to_string())

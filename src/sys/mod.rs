@@ -17,6 +17,7 @@ pub mod path;
 pub mod probe;
 pub mod process;
 pub mod ready;
+pub mod schedule;
 pub mod seccomp;
 pub mod terminal;
 pub mod tree;

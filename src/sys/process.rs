@@ -180,6 +180,33 @@ fn wait(kind: libc::idtype_t, id: libc::id_t, flags: i32) -> Option<Ended> {
     (pid != 0).then_some(ended)
 }
 
+/// Waits until the process behind a pidfd has ended, that long at most; whether it has.
+pub fn await_end(pidfd: BorrowedFd<'_>, patience: std::time::Duration) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let end = std::time::Instant::now() + patience;
+    loop {
+        let rest = end.saturating_duration_since(std::time::Instant::now());
+        let timeout = rustix::time::Timespec::try_from(rest).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], Some(&timeout)) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return Ok(other? > 0),
+        }
+    }
+}
+
+/// Waits for a child by its pidfd.
+pub fn wait_for(pidfd: BorrowedFd<'_>) -> Option<Ended> {
+    wait(libc::P_PIDFD, pidfd.as_raw_fd().cast_unsigned(), libc::__WALL)
+}
+
+/// The kind of a namespace, as a flag `CLONE_NEW*`.
+pub fn namespace_kind(namespace: BorrowedFd<'_>) -> io::Result<i32> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: the descriptor is open while borrowed; the request takes no argument.
+    let kind = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_NSTYPE) };
+    if kind < 0 { Err(io::Error::last_os_error()) } else { Ok(kind) }
+}
+
 /// Enters namespaces of the process behind a pidfd, or the one namespace behind a namespace descriptor.
 pub fn enter(fd: BorrowedFd<'_>, flags: i32) -> io::Result<()> {
     Ok(nix::sched::setns(fd, nix::sched::CloneFlags::from_bits_retain(flags))?)
@@ -267,26 +294,28 @@ pub fn free_reserved_descriptors() -> io::Result<()> {
 
 /// Closes every descriptor from `first` on, for a process that only waits from now on and drops nothing any more.
 pub fn close_from(first: u32) -> io::Result<()> {
-    // SAFETY: the caller never touches an owned descriptor again; it ends by `exit`, which runs no destructor.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    close_range(first, u32::MAX)
 }
 
 /// Closes every descriptor from `first` on but `kept`, for a process that drops nothing any more, as [`close_from`].
-pub fn close_from_except(first: u32, kept: BorrowedFd<'_>) -> io::Result<()> {
-    let kept = kept.as_raw_fd().cast_unsigned();
-    for (first, last) in [(first, kept.saturating_sub(1)), (first.max(kept + 1), u32::MAX)] {
-        if first > last {
-            continue;
+pub fn close_from_except(first: u32, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+    kept.sort_unstable();
+    let mut next = first;
+    for fd in kept {
+        if fd > next {
+            close_range(next, fd - 1)?;
         }
-        // SAFETY: the caller never touches an owned descriptor again but `kept`; it ends by `exit` or `exec`, which
-        // run no destructor.
-        let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-        if result != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        next = next.max(fd + 1);
     }
-    Ok(())
+    close_range(next, u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: the callers never touch an owned descriptor of that range again; they end by `exit` or `exec`, which run
+    // no destructor.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Makes `init` of the caller's command line, and empties its environment, as others see them in proc(5). For a process

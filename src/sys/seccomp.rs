@@ -42,6 +42,14 @@ pub fn load_with_listener(program: &[Instruction]) -> io::Result<Listener> {
     Ok(Listener(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
+/// Loads a filter with flags of seccomp(2); gives the listener if `NEW_LISTENER` is among them.
+pub fn load_flagged(program: &[Instruction], flags: libc::c_ulong) -> io::Result<Option<Listener>> {
+    let fd = set_filter(program, flags)?;
+    let listens = flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0;
+    // SAFETY: with this flag the call returns a new descriptor, which nobody else knows.
+    Ok(listens.then(|| Listener(unsafe { OwnedFd::from_raw_fd(fd) })))
+}
+
 fn set_filter(program: &[Instruction], flags: libc::c_ulong) -> io::Result<i32> {
     let length = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };

@@ -96,6 +96,48 @@ fn clear(directory: BorrowedFd<'_>, top: BorrowedFd<'_>, serial: &AtomicU64) -> 
     Ok(moved)
 }
 
+/// Copies what a directory holds into another: files, directories and links with their owners and modes, and the
+/// directory's own. Other kinds are left out.
+pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Result<()> {
+    let mut waiting = vec![(from.try_clone_to_owned()?, to.try_clone_to_owned()?)];
+    while let Some((from, to)) = waiting.pop() {
+        for (name, kind) in list(from.as_fd())? {
+            let name = name.as_slice();
+            match kind {
+                FileType::Directory => {
+                    rustix::fs::mkdirat(&to, name, Mode::RWXU)?;
+                    waiting.push((open(from.as_fd(), name)?, open(to.as_fd(), name)?));
+                }
+                FileType::Symlink => {
+                    let target = rustix::fs::readlinkat(&from, name, Vec::new())?;
+                    rustix::fs::symlinkat(target.as_c_str(), &to, name)?;
+                }
+                FileType::RegularFile => {
+                    let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                    let mut source = std::fs::File::from(rustix::fs::openat(&from, name, read, Mode::empty())?);
+                    let mut target = std::fs::File::from(rustix::fs::openat(&to, name, write, Mode::RUSR | Mode::WUSR)?);
+                    std::io::copy(&mut source, &mut target)?;
+                    own_alike(source.as_fd(), target.as_fd())?;
+                }
+                _ => {}
+            }
+        }
+        own_alike(from.as_fd(), to.as_fd())?;
+    }
+    Ok(())
+}
+
+fn own_alike(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
+    let stat = rustix::fs::fstat(from)?;
+    let (user, group) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
+    // The mode last: a new owner takes its special bits.
+    let to = rustix::fs::openat(to, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .or_else(|_| rustix::io::fcntl_dupfd_cloexec(to, 0))?;
+    rustix::fs::fchown(&to, Some(user), Some(group))?;
+    rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,6 +21,7 @@ pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod network;
+pub(crate) mod oci;
 pub(crate) mod plan;
 pub(crate) mod port;
 pub(crate) mod ps;

@@ -23,13 +23,13 @@ pub(crate) struct Top {
 const TICKS: u64 = 100;
 
 /// A process as /proc shows it.
-struct Process {
-    pid: i32,
-    parent: i32,
-    uid: u32,
+pub(super) struct Process {
+    pub(super) pid: i32,
+    pub(super) parent: i32,
+    pub(super) uid: u32,
     terminal: String,
     ticks: u64,
-    command: String,
+    pub(super) command: String,
 }
 
 impl Top {
@@ -77,7 +77,8 @@ fn processes(first: i32) -> Result<Vec<Process>, Error> {
     Ok(found)
 }
 
-fn process(pid: i32) -> Option<Process> {
+/// A process, unless it has ended.
+pub(super) fn process(pid: i32) -> Option<Process> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;

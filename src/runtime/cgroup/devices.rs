@@ -31,6 +31,32 @@ pub(super) fn filter(group: BorrowedFd<'_>, rules: &[DeviceRule]) -> io::Result<
     bpf::attach_device_filter(group, bpf::load_device_filter(&program(rules))?.as_fd())
 }
 
+/// The same by rules that allow or deny, of which the last that fits decides.
+pub(super) fn filter_ordered(group: BorrowedFd<'_>, rules: &[(bool, DeviceRule)]) -> io::Result<()> {
+    bpf::attach_device_filter(group, bpf::load_device_filter(&ordered_program(rules))?.as_fd())
+}
+
+/// What all rules grant is gathered per set of devices, from the last rule that covers the set on; what a later rule
+/// denies of it is denied first.
+fn ordered_program(rules: &[(bool, DeviceRule)]) -> Vec<Instruction> {
+    let all = |rule: &DeviceRule| rule.kind.is_none() && rule.major.is_none() && rule.minor.is_none();
+    let start = rules.iter().rposition(|(_, rule)| all(rule) && rule.permissions.len() == 3).unwrap_or(0);
+    let open = rules.get(start).is_none_or(|(allow, rule)| *allow && all(rule));
+    let (denied, allowed): (Vec<_>, Vec<_>) = rules[start..].iter().partition(|(allow, _)| !allow);
+    let only = |picked: Vec<&(bool, DeviceRule)>| picked.into_iter().map(|(_, rule)| rule.clone()).collect::<Vec<_>>();
+    if !open {
+        return program(&only(allowed));
+    }
+    let mut code = head();
+    for rule in &only(denied) {
+        let mut tests = vec![copy(SCRATCH, ACCESS), with(0x54, SCRATCH, bits(rule)), jump_if(SCRATCH, 0)];
+        tests.extend(place(rule));
+        append(&mut code, tests, 0);
+    }
+    code.extend(answer(1));
+    code
+}
+
 const ACCESS: u8 = 2;
 const KIND: u8 = 3;
 const MAJOR: u8 = 4;
@@ -39,42 +65,54 @@ const SCRATCH: u8 = 6;
 
 /// The kernel hands over `{ access << 16 | kind, major, minor }` in register 1 and takes 1 in register 0 for yes.
 fn program(rules: &[DeviceRule]) -> Vec<Instruction> {
-    let mut code = vec![
+    let mut code = head();
+    for (rule, granted) in merged(rules) {
+        // Nothing may be asked for beside what is granted.
+        let mut tests = vec![copy(SCRATCH, ACCESS), with(0x54, SCRATCH, !granted), unless(SCRATCH, 0)];
+        tests.extend(place(rule));
+        append(&mut code, tests, 1);
+    }
+    code.extend(answer(0));
+    code
+}
+
+/// Takes apart what the kernel hands over.
+fn head() -> Vec<Instruction> {
+    vec![
         load(ACCESS, 0),
         copy(KIND, ACCESS),
         with(0x54, KIND, 0xffff),
         with(0x74, ACCESS, 16),
         load(MAJOR, 4),
         load(MINOR, 8),
-    ];
-    for (rule, granted) in merged(rules) {
-        let mut tests = Vec::new();
-        if let Some(kind) = rule.kind {
-            tests.push(unless(KIND, if kind == DeviceKind::Block { 1 } else { 2 }));
-        }
-        // Nothing may be asked for beside what is granted.
-        tests.extend([copy(SCRATCH, ACCESS), with(0x54, SCRATCH, !granted), unless(SCRATCH, 0)]);
-        for (register, number) in [(MAJOR, rule.major), (MINOR, rule.minor)] {
-            tests.extend(number.map(|number| unless(register, number.cast_signed())));
-        }
-        let length = tests.len();
-        for (at, test) in tests.into_iter().enumerate() {
-            // A test that fails jumps over the rest of the rule and over its yes, two instructions.
-            let jump = i16::try_from(length - at + 1).unwrap_or(i16::MAX);
-            code.push(if test.code == UNLESS { Instruction { offset: jump, ..test } } else { test });
-        }
-        code.extend(answer(1));
+    ]
+}
+
+/// The tests for the devices of a rule.
+fn place(rule: &DeviceRule) -> Vec<Instruction> {
+    let kind = rule.kind.map(|kind| unless(KIND, if kind == DeviceKind::Block { 1 } else { 2 }));
+    let numbers = [(MAJOR, rule.major), (MINOR, rule.minor)];
+    let numbers = numbers.into_iter().filter_map(|(register, n)| n.map(|n| unless(register, n.cast_signed())));
+    kind.into_iter().chain(numbers).collect()
+}
+
+/// Appends tests with the answer where all of them hold; one that fails jumps over the rest and the answer.
+fn append(code: &mut Vec<Instruction>, tests: Vec<Instruction>, verdict: i32) {
+    let length = tests.len();
+    for (at, test) in tests.into_iter().enumerate() {
+        let jump = i16::try_from(length - at + 1).unwrap_or(i16::MAX);
+        code.push(if test.code == UNLESS || test.code == IF { Instruction { offset: jump, ..test } } else { test });
     }
-    code.extend(answer(0));
-    code
+    code.extend(answer(verdict));
+}
+
+fn bits(rule: &DeviceRule) -> i32 {
+    let bit = |letter, bit| if rule.permissions.contains(letter) { bit } else { 0 };
+    bit('m', 1) | bit('r', 2) | bit('w', 4)
 }
 
 /// Rules for the same devices are one, so that reading and writing allowed by two of them is allowed at once.
 fn merged(rules: &[DeviceRule]) -> Vec<(&DeviceRule, i32)> {
-    let bits = |rule: &DeviceRule| {
-        let bit = |letter, bit| if rule.permissions.contains(letter) { bit } else { 0 };
-        bit('m', 1) | bit('r', 2) | bit('w', 4)
-    };
     let mut merged: Vec<(&DeviceRule, i32)> = Vec::new();
     for rule in rules {
         let same = |other: &DeviceRule| (other.kind, other.major, other.minor) == (rule.kind, rule.major, rule.minor);
@@ -98,6 +136,7 @@ fn merged(rules: &[DeviceRule]) -> Vec<(&DeviceRule, i32)> {
 }
 
 const UNLESS: u8 = 0x55;
+const IF: u8 = 0x15;
 
 /// `register = *(u32 *)(context + offset)`.
 fn load(register: u8, offset: i16) -> Instruction {
@@ -117,6 +156,11 @@ fn with(code: u8, register: u8, immediate: i32) -> Instruction {
 /// Jumps unless the register has this value.
 fn unless(register: u8, value: i32) -> Instruction {
     Instruction { code: UNLESS, registers: register, offset: 0, immediate: value }
+}
+
+/// Jumps if the register has this value.
+fn jump_if(register: u8, value: i32) -> Instruction {
+    Instruction { code: IF, ..unless(register, value) }
 }
 
 /// Returns a number.
@@ -144,7 +188,8 @@ mod tests {
                 0x74 => registers[to] >>= value,
                 0xb4 => registers[to] = value,
                 UNLESS if registers[to] != value => at += usize::try_from(offset).unwrap(),
-                UNLESS => {}
+                IF if registers[to] == value => at += usize::try_from(offset).unwrap(),
+                UNLESS | IF => {}
                 0x95 => return registers[0],
                 other => panic!("operation {other:#x}"),
             }
@@ -175,6 +220,21 @@ mod tests {
             assert_eq!(run(&code, access, kind, major, minor), expected, "{access} {kind} {major}:{minor}");
         }
         assert_eq!(run(&program(&[]), read, character, 1, 3), 0);
+    }
+
+    #[test]
+    fn the_last_rule_that_fits_decides() {
+        let rules = |lines: &[(bool, &str)]| -> Vec<(bool, DeviceRule)> {
+            lines.iter().map(|(allow, rule)| (*allow, DeviceRule::parse(rule).unwrap())).collect()
+        };
+        let (character, read, write) = (2, 2, 4);
+        let closed = ordered_program(&rules(&[(false, "a *:* rwm"), (true, "c 10:200 r")]));
+        assert_eq!(run(&closed, read, character, 10, 200), 1);
+        assert_eq!(run(&closed, write, character, 10, 200), 0);
+        let open = ordered_program(&rules(&[(true, "a *:* rwm"), (false, "c 10:200 w")]));
+        assert_eq!(run(&open, read, character, 10, 200), 1);
+        assert_eq!(run(&open, read | write, character, 10, 200), 0);
+        assert_eq!(run(&open, write, character, 10, 201), 1);
     }
 
     #[test]

@@ -39,15 +39,25 @@ pub(crate) struct Layout {
 /// Controllers that a container may need.
 const USED: [&str; 9] = ["memory", "cpu", "cpuacct", "cpuset", "pids", "devices", "freezer", "blkio", "io"];
 
+/// Controllers that only bundles ask for.
+const RARE: [&str; 6] = ["hugetlb", "net_cls", "net_prio", "perf_event", "rdma", "misc"];
+
 impl Layout {
     /// Reads the machine's mount table.
     pub(crate) fn detect() -> io::Result<Self> {
         let table = fs_err::read_to_string("/proc/self/mountinfo")?;
         let controllers = |mount: &Path| fs_err::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
-        Ok(Self::parse(&table, controllers))
+        Ok(Self::parse(&table, &USED, controllers))
     }
 
-    fn parse(table: &str, controllers_of: impl Fn(&Path) -> String) -> Self {
+    /// The same with hierarchies of controllers that only bundles ask for.
+    pub(crate) fn every() -> io::Result<Self> {
+        let table = fs_err::read_to_string("/proc/self/mountinfo")?;
+        let controllers = |mount: &Path| fs_err::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
+        Ok(Self::parse(&table, &[&USED[..], &RARE].concat(), controllers))
+    }
+
+    fn parse(table: &str, used: &[&str], controllers_of: impl Fn(&Path) -> String) -> Self {
         let mut layout = Self::default();
         for line in table.lines() {
             let Some((left, right)) = line.split_once(" - ") else { continue };
@@ -60,7 +70,7 @@ impl Layout {
                 let controllers = controllers_of(&mount).split_whitespace().map(str::to_owned).collect();
                 layout.unified = Some(Unified { mount, controllers });
             } else if kind == Some("cgroup") {
-                let known = |name: &&str| USED.contains(name);
+                let known = |name: &&str| used.contains(name);
                 let controllers: Vec<String> = options.split(',').filter(known).map(str::to_owned).collect();
                 if !controllers.is_empty() && !layout.v1.iter().any(|other| other.controllers == controllers) {
                     layout.v1.push(Hierarchy { mount, controllers });
@@ -100,7 +110,7 @@ mod tests {
 
     #[test]
     fn hybrid_with_an_empty_unified_tree_uses_both() {
-        let layout = Layout::parse(V1, |_| "hugetlb\n".to_owned());
+        let layout = Layout::parse(V1, &USED, |_| "hugetlb\n".to_owned());
         assert_eq!(layout.v1.len(), 2);
         assert_eq!(layout.with("cpuacct").unwrap().name(), "cpu,cpuacct");
         assert!(layout.unified.is_some() && !layout.unified_has("memory"));
@@ -108,20 +118,20 @@ mod tests {
 
     #[test]
     fn a_unified_tree_that_cannot_be_changed_is_left_alone() {
-        let layout = Layout::parse(&V1.replace("unified rw", "unified ro,relatime"), |_| String::new());
+        let layout = Layout::parse(&V1.replace("unified rw", "unified ro,relatime"), &USED, |_| String::new());
         assert_eq!((layout.v1.len(), layout.unified), (2, None));
     }
 
     #[test]
     fn hybrid_with_split_controllers_uses_both() {
-        let layout = Layout::parse(V1, |_| "pids io\n".to_owned());
+        let layout = Layout::parse(V1, &USED, |_| "pids io\n".to_owned());
         assert!(layout.unified_has("pids") && !layout.unified_has("memory"));
     }
 
     #[test]
     fn unified_alone() {
         let table = "25 20 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
-        let layout = Layout::parse(table, |_| String::new());
+        let layout = Layout::parse(table, &USED, |_| String::new());
         assert!(layout.v1.is_empty() && layout.unified.is_some());
     }
 }

@@ -3,6 +3,7 @@
 //! A [`Layout`] is found once per shim. A [`Group`] is a container's place in it.
 
 mod block;
+mod bundle;
 mod devices;
 mod freezer;
 mod layout;
@@ -203,7 +204,8 @@ impl Group {
         }
     }
 
-    fn unified_folder(&self) -> Option<PathBuf> {
+    /// The unified group's folder.
+    pub(crate) fn unified_folder(&self) -> Option<PathBuf> {
         self.layout.unified.as_ref().map(|unified| unified.mount.join(&self.path))
     }
 
@@ -281,7 +283,7 @@ fn make_folder_with_parents(folder: &Path) -> io::Result<()> {
 }
 
 /// Writes a value to a control file in one go.
-fn write(file: &Path, value: &str) -> io::Result<()> {
+pub(crate) fn write(file: &Path, value: &str) -> io::Result<()> {
     let file = rustix::fs::open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(&file, value.as_bytes())?;
     Ok(())

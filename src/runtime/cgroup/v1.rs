@@ -96,7 +96,7 @@ pub(super) fn update(layout: &Layout, path: &str, resources: &Resources) -> Resu
     Ok(losses)
 }
 
-fn make_group(hierarchy: &Hierarchy, path: &str) -> Result<PathBuf, LaunchError> {
+pub(super) fn make_group(hierarchy: &Hierarchy, path: &str) -> Result<PathBuf, LaunchError> {
     let step = || format!("make control group {path} in {}", hierarchy.mount.display());
     make_folder(&hierarchy.mount, path).map_err(|e| LaunchError::new(step(), e))
 }
@@ -212,12 +212,7 @@ fn limit_memory(folder: &Path, resources: &Resources) -> Result<(), LaunchError>
 }
 
 /// A new cpuset is empty, and nobody can be moved into it: every level starts with what the one above has.
-fn limit_processors(
-    hierarchy: &Hierarchy,
-    folder: &Path,
-    path: &str,
-    resources: &Resources,
-) -> Result<(), LaunchError> {
+pub(super) fn fill_processors(hierarchy: &Hierarchy, path: &str) -> Result<(), LaunchError> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let mut above = hierarchy.mount.clone();
         for part in path.split('/') {
@@ -229,6 +224,16 @@ fn limit_processors(
             above = here;
         }
     }
+    Ok(())
+}
+
+fn limit_processors(
+    hierarchy: &Hierarchy,
+    folder: &Path,
+    path: &str,
+    resources: &Resources,
+) -> Result<(), LaunchError> {
+    fill_processors(hierarchy, path)?;
     if let Some(processors) = &resources.cpuset_cpus {
         set(folder, "cpuset.cpus", processors)?;
     }

@@ -15,7 +15,7 @@ pub(super) fn make(unified: &Unified, path: &str, resources: &Resources) -> Resu
     let step = || format!("make control group {path} in {}", unified.mount.display());
     let folder = make_folder(&unified.mount, path).map_err(|e| LaunchError::new(step(), e))?;
     let has = |controller: &str| unified.controllers.iter().any(|name| name == controller);
-    delegate(unified, path);
+    delegate(unified, path, &CONTROLLERS);
     // What isn't handed down here, because the group above holds processes itself, can't hold a limit.
     let handed = fs_err::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
     let lacks = |controller: &str| has(controller) && !handed.split_whitespace().any(|name| name == controller);
@@ -82,11 +82,11 @@ fn limit_processor_time(folder: &Path, resources: &Resources) -> Result<(), Laun
 }
 
 /// Hands the controllers down every level above the group. One that can't be handed down shows when its limit is set.
-fn delegate(unified: &Unified, path: &str) {
+pub(super) fn delegate(unified: &Unified, path: &str, controllers: &[&str]) {
     let mut level = unified.mount.clone();
     for part in path.split('/') {
         let handed = fs_err::read_to_string(level.join("cgroup.subtree_control")).unwrap_or_default();
-        for controller in CONTROLLERS.iter().filter(|name| unified.controllers.iter().any(|own| own == *name)) {
+        for controller in controllers.iter().filter(|name| unified.controllers.iter().any(|own| own == *name)) {
             if !handed.split_whitespace().any(|name| name == *controller) {
                 let _ = write(&level.join("cgroup.subtree_control"), &format!("+{controller}"));
             }

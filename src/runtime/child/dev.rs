@@ -10,9 +10,11 @@ use crate::runtime::error::LaunchError;
 use crate::runtime::launch::Ids;
 use crate::sys::{mount, tree};
 
-const NODES: [(&str, u32, u32); 6] =
+/// Name and numbers of the devices that every container has.
+pub(crate) const NODES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-const LINKS: [(&str, &str); 6] = [
+/// Target and name of the links beside them.
+pub(crate) const LINKS: [(&str, &str); 6] = [
     ("/proc/self/fd", "fd"),
     ("/proc/self/fd/0", "stdin"),
     ("/proc/self/fd/1", "stdout"),

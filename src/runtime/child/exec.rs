@@ -78,7 +78,8 @@ fn prepare(joined: &Joined<'_>) -> Result<Program, LaunchError> {
     Ok(program)
 }
 
-fn open_devpts(root: &OwnedFd) -> Result<OwnedFd, LaunchError> {
+/// The terminals of the container whose root this is.
+pub(crate) fn open_devpts(root: &OwnedFd) -> Result<OwnedFd, LaunchError> {
     let step = || "open /dev/pts";
     let devpts = path::open_in_root(root.as_fd(), Path::new("dev/pts"), OFlags::PATH | OFlags::DIRECTORY).step(step)?;
     if rustix::fs::fstatfs(&devpts).step(step)?.f_type == DEVPTS {

@@ -14,16 +14,19 @@ use crate::runtime::error::LaunchError;
 use crate::sys::{mount, path};
 
 /// The places that masks may lie in.
-pub(super) struct Places<'a> {
-    pub(super) root: BorrowedFd<'a>,
-    pub(super) proc: BorrowedFd<'a>,
-    pub(super) sys: BorrowedFd<'a>,
-    pub(super) dev: BorrowedFd<'a>,
+pub(crate) struct Places<'a> {
+    pub(crate) root: BorrowedFd<'a>,
+    /// Our own procfs, if there is one.
+    pub(crate) proc: Option<BorrowedFd<'a>>,
+    /// Our own sysfs, if there is one.
+    pub(crate) sys: Option<BorrowedFd<'a>>,
+    /// Where the null device is.
+    pub(crate) dev: BorrowedFd<'a>,
 }
 
 impl Places<'_> {
     /// Covers files by the null device and folders by an empty read-only file system.
-    pub(super) fn hide(&self, masked: &[String]) -> Result<(), LaunchError> {
+    pub(crate) fn hide(&self, masked: &[String]) -> Result<(), LaunchError> {
         for name in masked {
             let step = || format!("hide {name}");
             let Some(target) = self.open(name).step(step)? else { continue };
@@ -40,7 +43,7 @@ impl Places<'_> {
     }
 
     /// Covers paths by a read-only view of themselves.
-    pub(super) fn protect(&self, read_only: &[String]) -> Result<(), LaunchError> {
+    pub(crate) fn protect(&self, read_only: &[String]) -> Result<(), LaunchError> {
         for name in read_only {
             let step = || format!("protect {name}");
             let Some(target) = self.open(name).step(step)? else { continue };
@@ -52,12 +55,10 @@ impl Places<'_> {
     }
 
     fn open(&self, name: &str) -> io::Result<Option<OwnedFd>> {
-        let opened = if let Some(rest) = name.strip_prefix("/proc/") {
-            path::open_plain(self.proc, Path::new(rest), OFlags::PATH)
-        } else if let Some(rest) = name.strip_prefix("/sys/") {
-            path::open_plain(self.sys, Path::new(rest), OFlags::PATH)
-        } else {
-            path::open_in_root(self.root, Path::new(name), OFlags::PATH)
+        let own = [(self.proc, "/proc/"), (self.sys, "/sys/")];
+        let opened = match own.into_iter().find_map(|(own, mount)| Some((own?, name.strip_prefix(mount)?))) {
+            Some((own, rest)) => path::open_plain(own, Path::new(rest), OFlags::PATH),
+            None => path::open_in_root(self.root, Path::new(name), OFlags::PATH),
         };
         match opened {
             Ok(fd) => Ok(Some(fd)),

@@ -2,13 +2,13 @@
 //!
 //! The shim is single-threaded, so its clone may allocate. It reports over a socket that the exec closes.
 
-mod dev;
-mod exec;
+pub(crate) mod dev;
+pub(crate) mod exec;
 mod init;
-mod mask;
-mod mounts;
+pub(crate) mod mask;
+pub(crate) mod mounts;
 mod port;
-mod process;
+pub(crate) mod process;
 mod rootfs;
 mod sysctl;
 pub(crate) mod user;

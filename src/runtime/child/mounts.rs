@@ -19,7 +19,7 @@ pub(super) fn keep_on_old_root(mount: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Attaches a detached tree at `target` in the root, making the target if missing.
-pub(super) fn place(root: BorrowedFd<'_>, tree: BorrowedFd<'_>, target: &str) -> Result<(), LaunchError> {
+pub(crate) fn place(root: BorrowedFd<'_>, tree: BorrowedFd<'_>, target: &str) -> Result<(), LaunchError> {
     let step = || format!("mount {target}");
     let is_folder = |fd: BorrowedFd<'_>| -> io::Result<bool> {
         Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Directory)
@@ -74,21 +74,30 @@ pub(super) fn control_groups(
     views: &[(String, PathBuf)],
     privileged: bool,
 ) -> Result<(), LaunchError> {
-    let step = || "mount /sys/fs/cgroup";
     let read_only = if privileged { 0 } else { READ_ONLY };
     let restriction = NOSUID | NODEV | NOEXEC | read_only;
     let Ok(place) = path::open_plain(sys, Path::new("fs/cgroup"), OFlags::PATH | OFlags::DIRECTORY) else {
         return Ok(());
     };
+    groups_at(place.as_fd(), views, restriction)
+}
+
+/// Control groups at a place: one that is the whole, or one folder for each hierarchy.
+pub(crate) fn groups_at(
+    place: BorrowedFd<'_>,
+    views: &[(String, PathBuf)],
+    restriction: u64,
+) -> Result<(), LaunchError> {
+    let step = || "mount the control groups";
     if let [(name, view)] = views
         && name.is_empty()
     {
         let tree = mount::clone_tree(view, false).step(step)?;
         mount::restrict(tree.as_fd(), restriction, false).step(step)?;
-        return mount::attach(tree.as_fd(), place.as_fd()).step(step);
+        return mount::attach(tree.as_fd(), place).step(step);
     }
     let top = mount::tmpfs(Some(64 << 10), 0o755).step(step)?;
-    mount::attach(top.as_fd(), place.as_fd()).step(step)?;
+    mount::attach(top.as_fd(), place).step(step)?;
     for (name, view) in views {
         let tree = match mount::clone_tree(view, false) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,

@@ -9,6 +9,9 @@ use rustix::net::{
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::runtime::wire::Report;
 
 const LARGEST: usize = 64 << 10;
@@ -25,8 +28,13 @@ impl Port {
         Ok((Self(shim), Self(child)))
     }
 
+    /// The same end once more.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// The child tells something.
-    pub(crate) fn tell(&self, report: &Report, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    pub(crate) fn tell<T: Serialize>(&self, report: &T, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let text = serde_json::to_vec(report)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -40,12 +48,25 @@ impl Port {
 
     /// The shim hears, without waiting. `None` at the end.
     pub(crate) fn hear(&self) -> io::Result<Option<(Report, Option<OwnedFd>)>> {
+        self.receive(RecvFlags::DONTWAIT)
+    }
+
+    /// Waits for what the other side tells. `None` at the end.
+    pub(crate) fn await_word<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Option<OwnedFd>)>> {
+        loop {
+            match self.receive(RecvFlags::empty()) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn receive<T: DeserializeOwned>(&self, flags: RecvFlags) -> io::Result<Option<(T, Option<OwnedFd>)>> {
         let mut text = vec![0; LARGEST];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(&mut text)];
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let length = recvmsg(&self.0, &mut parts, &mut control, flags)?.bytes;
+        let length = recvmsg(&self.0, &mut parts, &mut control, flags | RecvFlags::CMSG_CLOEXEC)?.bytes;
         let fd = control.drain().find_map(|message| match message {
             RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
             _ => None,

@@ -129,7 +129,7 @@ impl Setting<'_> {
 }
 
 /// A program with its arguments and environment, in the form that the kernel takes.
-pub(super) struct Program {
+pub(crate) struct Program {
     candidates: Vec<CString>,
     args: Vec<CString>,
     env: Vec<CString>,
@@ -137,7 +137,7 @@ pub(super) struct Program {
 }
 
 impl Program {
-    pub(super) fn new(process: &Process, user: &User) -> Result<Self, LaunchError> {
+    pub(crate) fn new(process: &Process, user: &User) -> Result<Self, LaunchError> {
         let strings = |list: &[String]| {
             list.iter()
                 .map(|text| CString::new(text.as_bytes()))
@@ -163,7 +163,7 @@ impl Program {
     }
 
     /// Replaces the process; returns only why it couldn't.
-    pub(super) fn exec(&self) -> LaunchError {
+    pub(crate) fn exec(&self) -> LaunchError {
         let searched = !self.name.contains('/');
         let mut worst = Errno::NOENT;
         for candidate in &self.candidates {
@@ -176,6 +176,19 @@ impl Program {
             }
         }
         self.failed(worst)
+    }
+
+    /// Why it can't be run, as far as that shows without running it.
+    pub(crate) fn check(&self) -> Result<(), LaunchError> {
+        let mut worst = Errno::NOENT;
+        for candidate in &self.candidates {
+            match rustix::fs::access(candidate.as_c_str(), rustix::fs::Access::EXEC_OK) {
+                Ok(()) => return Ok(()),
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(other) => worst = other,
+            }
+        }
+        Err(self.failed(worst))
     }
 
     fn failed(&self, errno: Errno) -> LaunchError {
@@ -192,7 +205,8 @@ impl Program {
     }
 }
 
-fn redirect([input, output, error]: [BorrowedFd<'_>; 3]) -> Result<(), LaunchError> {
+/// Makes three descriptors standard input, output and error.
+pub(crate) fn redirect([input, output, error]: [BorrowedFd<'_>; 3]) -> Result<(), LaunchError> {
     let step = || "set standard input and output";
     rustix::stdio::dup2_stdin(input).step(step)?;
     rustix::stdio::dup2_stdout(output).step(step)?;

@@ -43,7 +43,7 @@ pub(crate) fn run(plan: &Plan<'_>) -> i32 {
         Ok(program) => {
             // What is inherited from the shim, above all its ends of sockets, must not outlive it here: with a copy
             // of its own port's other end this process would never see that the shim is gone, nor would anybody else.
-            if let Err(e) = sys::process::close_from_except(FIRST_INHERITED, plan.port.as_fd()) {
+            if let Err(e) = sys::process::close_from_except(FIRST_INHERITED, &[plan.port.as_fd()]) {
                 return fail(&plan.port, LaunchError::new("close the shim's descriptors", e));
             }
             if !plan.port.await_release() {
@@ -54,7 +54,7 @@ pub(crate) fn run(plan: &Plan<'_>) -> i32 {
         Err(error) => {
             let code = fail(&plan.port, error);
             // A process that has ended has no namespaces any more, and the shim may be about to open them.
-            if sys::process::close_from_except(FIRST_INHERITED, plan.port.as_fd()).is_ok() {
+            if sys::process::close_from_except(FIRST_INHERITED, &[plan.port.as_fd()]).is_ok() {
                 plan.port.await_release();
             }
             code
@@ -147,7 +147,7 @@ fn prepare(plan: &Plan<'_>) -> Result<Program, LaunchError> {
     name_host(launch)?;
     sysctl::write(proc.as_fd(), launch)?;
     if !launch.privileged {
-        let places = Places { root, proc: proc.as_fd(), sys: sys.as_fd(), dev: own_dev.as_fd() };
+        let places = Places { root, proc: Some(proc.as_fd()), sys: Some(sys.as_fd()), dev: own_dev.as_fd() };
         places.hide(&launch.masked)?;
         places.protect(&launch.read_only_paths)?;
     }

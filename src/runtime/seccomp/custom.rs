@@ -74,6 +74,8 @@ struct Outcome {
 const X32: u32 = 0x4000_0000;
 /// The first argument's lower half, in what a filter sees; the upper half follows.
 const ARGUMENTS: u32 = 16;
+/// The action that puts a call before the listener.
+pub(super) const NOTIFY: &str = "SCMP_ACT_NOTIFY";
 /// A jump to the end of its rule, until the distance is known.
 const MISS: u8 = u8::MAX;
 
@@ -82,6 +84,14 @@ const MISS: u8 = u8::MAX;
 /// # Errors
 /// What is wrong with the profile, in words.
 pub(super) fn program(text: &str, capabilities: u64) -> Result<Vec<Instruction>, String> {
+    if text.contains(NOTIFY) {
+        return Err(format!("the action {NOTIFY} is not supported"));
+    }
+    judged(text, capabilities)
+}
+
+/// As [`program`], for a filter whose listener somebody else answers.
+pub(super) fn judged(text: &str, capabilities: u64) -> Result<Vec<Instruction>, String> {
     let profile: Profile = serde_json::from_str(text).map_err(|e| e.to_string())?;
     let default = action(&profile.default_action, profile.default_errno_ret)?;
     let (native, name) = if cfg!(target_arch = "aarch64") { (Abi::Arm64, "arm64") } else { (Abi::X86_64, "amd64") };
@@ -170,6 +180,7 @@ fn action(name: &str, errno: Option<u16>) -> Result<u32, String> {
         "SCMP_ACT_LOG" => libc::SECCOMP_RET_LOG,
         "SCMP_ACT_ERRNO" => libc::SECCOMP_RET_ERRNO | errno,
         "SCMP_ACT_TRACE" => libc::SECCOMP_RET_TRACE | errno,
+        NOTIFY => libc::SECCOMP_RET_USER_NOTIF,
         "SCMP_ACT_TRAP" => libc::SECCOMP_RET_TRAP,
         "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => libc::SECCOMP_RET_KILL_THREAD,
         "SCMP_ACT_KILL_PROCESS" => libc::SECCOMP_RET_KILL_PROCESS,

@@ -5,9 +5,12 @@
 //! per shim and set of capabilities, to a tree over ranges of call numbers, which the kernel loads and runs several
 //! times faster than a list of comparisons.
 
+mod bundled;
 mod compile;
 mod custom;
 mod profile;
+
+pub(crate) use bundled::{Bundled, FLAGS as BUNDLED_FLAGS};
 
 use std::collections::BTreeMap;
 use std::io;
