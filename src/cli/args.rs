@@ -250,7 +250,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, cla
 pub(crate) fn command() -> Command {
     let root = Cli::command();
     let global = Global::augment_args(Command::new("global"));
-    let verbs: Vec<String> = root.get_subcommands().map(|verb| verb.get_name().to_owned()).filter(|name| name != OCI).collect();
+    let verbs: Vec<String> =
+        root.get_subcommands().map(|verb| verb.get_name().to_owned()).filter(|name| name != OCI).collect();
     let root = help::grouped(root);
     verbs.into_iter().fold(root, |root, name| root.mut_subcommand(name, |verb| with_globals(verb, &global)))
 }

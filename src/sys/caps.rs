@@ -54,8 +54,8 @@ pub fn apply(sets: &Sets) -> io::Result<()> {
     let as_held = |bits| CapabilitySet::from_bits_retain(bits) & held;
     let permitted = as_held(sets.permitted);
     let effective = as_held(sets.effective) & permitted;
-    // Only what is permitted can be made inheritable without a right of its own.
-    let inheritable = as_held(sets.inheritable);
+    // What is not in the bounding set any more can't be made inheritable.
+    let inheritable = as_held(sets.inheritable & sets.bounding);
     rustix::thread::set_capabilities(None, CapabilitySets { effective, permitted, inheritable })?;
     rustix::thread::clear_ambient_capability_set()?;
     for number in (0..=LAST).filter(|number| sets.ambient & (1 << number) != 0) {

@@ -39,8 +39,7 @@ const FLAGS: [(&str, u64); 7] = [
     ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
     ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
 ];
-const IO_CLASSES: [(&str, u32); 3] =
-    [("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
+const IO_CLASSES: [(&str, u32); 3] = [("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
 const MEMORY_MODES: [(&str, i32); 7] = [
     ("MPOL_DEFAULT", 0),
     ("MPOL_PREFERRED", 1),
@@ -109,9 +108,9 @@ pub fn set_personality(domain: &str) -> io::Result<()> {
 
 /// Sets where the caller's memory comes from, by the names of set_mempolicy(2); nodes are a list such as `0-1,3`.
 pub fn set_memory_policy(mode: &str, flags: &[String], nodes: &str) -> io::Result<()> {
-    let mode = flags.iter().try_fold(named(&MEMORY_MODES, mode)?, |bits, flag| {
-        named(&MEMORY_FLAGS, flag).map(|bit| bits | bit)
-    })?;
+    let mode = flags
+        .iter()
+        .try_fold(named(&MEMORY_MODES, mode)?, |bits, flag| named(&MEMORY_FLAGS, flag).map(|bit| bits | bit))?;
     let nodes = numbers(nodes)?;
     let mut mask = vec![0_u64; nodes.iter().max().map_or(0, |last| last / 64 + 1)];
     for node in &nodes {
@@ -134,6 +133,16 @@ pub fn set_affinity(processors: &str) -> io::Result<()> {
         set.set(number);
     }
     Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
+/// A list of processors such as `0-1,3` as a mask in hexadecimal digits.
+pub fn mask(list: &str) -> io::Result<String> {
+    let numbers = numbers(list)?;
+    let mut digits = vec![0_u32; numbers.iter().max().map_or(1, |last| last / 4 + 1)];
+    for number in numbers {
+        digits[number / 4] |= 1 << (number % 4);
+    }
+    Ok(digits.iter().rev().filter_map(|digit| char::from_digit(*digit, 16)).collect())
 }
 
 /// The numbers of a list such as `0-1,3`.
@@ -162,6 +171,7 @@ mod tests {
     fn lists_of_numbers() {
         assert_eq!(super::numbers("0-2, 5").unwrap(), [0, 1, 2, 5]);
         assert_eq!(super::numbers("").unwrap(), Vec::<usize>::new());
+        assert_eq!(super::mask("0,1,5").unwrap(), "23");
         for wrong in ["2-1", "x", "1-", "99999999"] {
             assert!(super::numbers(wrong).is_err(), "{wrong}");
         }

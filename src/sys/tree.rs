@@ -116,7 +116,8 @@ pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::io::Result<()> {
                     let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                     let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
                     let mut source = std::fs::File::from(rustix::fs::openat(&from, name, read, Mode::empty())?);
-                    let mut target = std::fs::File::from(rustix::fs::openat(&to, name, write, Mode::RUSR | Mode::WUSR)?);
+                    let mut target =
+                        std::fs::File::from(rustix::fs::openat(&to, name, write, Mode::RUSR | Mode::WUSR)?);
                     std::io::copy(&mut source, &mut target)?;
                     own_alike(source.as_fd(), target.as_fd())?;
                 }

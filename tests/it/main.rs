@@ -48,6 +48,7 @@ mod names;
 mod network;
 mod networks;
 mod policy;
+mod oci;
 mod pulls;
 mod quickstart;
 mod readiness;

@@ -194,11 +194,7 @@ struct Talk {
 
 impl Talk {
     /// Waits for a word, and does what others ask for meanwhile.
-    fn await_word(
-        &mut self,
-        wanted: &mut dyn FnMut(&Word) -> bool,
-        state: &super::State,
-    ) -> Result<(), Error> {
+    fn await_word(&mut self, wanted: &mut dyn FnMut(&Word) -> bool, state: &super::State) -> Result<(), Error> {
         loop {
             let heard = self.port.await_word::<Word>().doing(|| "listen to the container".to_owned())?;
             let Some((word, fd)) = heard else {
@@ -224,12 +220,7 @@ impl Talk {
 }
 
 /// Clones the process that enters what is there and clones the container.
-fn spawn(
-    namespaces: &Namespaces,
-    group: &Group,
-    unified: Option<OwnedFd>,
-    plan: Plan<'_>,
-) -> Result<(), Error> {
+fn spawn(namespaces: &Namespaces, group: &Group, unified: Option<OwnedFd>, plan: Plan<'_>) -> Result<(), Error> {
     let before = process::clone(0, unified.as_ref().map(OwnedFd::as_fd), || {
         let prepared = group.join().and_then(|()| namespaces.enter());
         let port = plan.port.try_clone();
@@ -247,4 +238,3 @@ fn spawn(
     process::wait_for(before.pidfd.as_fd());
     Ok(())
 }
-

@@ -33,10 +33,9 @@ fn wanted(config: &Config) -> Vec<Device> {
 /// Whether `/dev` is the host's, in which nothing is to be made.
 fn is_foreign(config: &Config) -> bool {
     let is_dev = |destination: &str| Path::new("/").join(destination) == Path::new("/dev");
-    config
-        .mounts
-        .iter()
-        .any(|mount| is_dev(&mount.destination) && (mount.kind == "bind" || Options::parse(&mount.options).bind.is_some()))
+    config.mounts.iter().any(|mount| {
+        is_dev(&mount.destination) && (mount.kind == "bind" || Options::parse(&mount.options).bind.is_some())
+    })
 }
 
 /// The devices as mounts, for a container whose user namespace may make no node. Called outside.
@@ -65,11 +64,7 @@ pub(super) fn outside(config: &Config) -> Result<Vec<(OwnedFd, Device)>, LaunchE
 }
 
 /// Makes or mounts the devices, and the links.
-pub(super) fn inside(
-    root: BorrowedFd<'_>,
-    config: &Config,
-    mounted: &[(OwnedFd, Device)],
-) -> Result<(), LaunchError> {
+pub(super) fn inside(root: BorrowedFd<'_>, config: &Config, mounted: &[(OwnedFd, Device)]) -> Result<(), LaunchError> {
     if is_foreign(config) {
         return Ok(());
     }

@@ -65,6 +65,8 @@ pub struct Executed {
     pub master: Option<OwnedFd>,
     /// What was not done, and why.
     pub warnings: Vec<String>,
+    /// The processors that it began on, as a mask in hexadecimal digits; those of the command if absent.
+    pub affinity: Option<String>,
 }
 
 impl Oci {
@@ -80,7 +82,8 @@ impl Oci {
             Status::Paused if wanted.ignore_paused => {}
             _ => return Err(Error::State { what: "run a process in", id: id.to_owned(), status }),
         }
-        let process = understood(&container, wanted)?;
+        let mut process = understood(&container, wanted)?;
+        process.personality.clone_from(&container.config.linux.personality);
         let warnings = check::process(&process)?;
         let filter = container.config.linux.seccomp.as_ref().map(Bundled::compile).transpose();
         let filter = filter.map_err(|e| Error::Config(format!("linux.seccomp: {e}")))?;
@@ -105,6 +108,9 @@ impl Oci {
         let listener = joined.filter.as_ref().and_then(|filter| filter.listener_path.clone());
         let metadata = joined.filter.as_ref().map(|filter| filter.listener_metadata.clone()).unwrap_or_default();
         let oom = joined.process.oom_score_adj;
+        let affinity = joined.process.exec_cpu_affinity.as_ref().and_then(|affinity| affinity.initial.clone());
+        let affinity = affinity.map(|list| sys::schedule::mask(&list)).transpose();
+        let affinity = affinity.doing(|| "read execCPUAffinity.initial".to_owned())?;
         spawn(joined)?;
         let (mut pid, mut master) = (0, None);
         while let Some((word, fd)) = ours.await_word::<Word>().doing(|| "listen to the process".to_owned())? {
@@ -135,7 +141,7 @@ impl Oci {
         if let Some(file) = &wanted.pid_file {
             sys::file::write_atomic(file, pid.to_string().as_bytes(), false)?;
         }
-        Ok(Executed { pid, pidfd, master, warnings })
+        Ok(Executed { pid, pidfd, master, warnings, affinity })
     }
 }
 
@@ -146,7 +152,11 @@ fn understood(container: &Container, wanted: &Exec) -> Result<Process, Error> {
     }
     let mut process = container.config.process.clone().unwrap_or_default();
     process.args.clone_from(&wanted.args);
-    process.env.extend(wanted.env.iter().cloned());
+    for entry in &wanted.env {
+        let name = |entry: &str| entry.split('=').next().map(str::to_owned);
+        process.env.retain(|other| name(other) != name(entry));
+        process.env.push(entry.clone());
+    }
     process.terminal = wanted.tty;
     process.no_new_privileges |= wanted.no_new_privs;
     if let Some(cwd) = &wanted.cwd {

@@ -25,7 +25,15 @@ const OPTIONAL: [&str; 8] = [
 
 /// What every container may use; the configuration's own rules come before.
 const STANDARD: [&str; 10] = [
-    "c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm",
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:2 rwm",
     "c 136:* rwm",
 ];
 
@@ -71,7 +79,8 @@ pub(super) fn limit(group: &Group, resources: &Resources) -> Result<Vec<String>,
     }
     for write in &newer {
         let own = write.controller == "unified";
-        let held_elsewhere = older.iter().any(|other| same(write, other) && group.folder_of(other.controller).is_some());
+        let held_elsewhere =
+            older.iter().any(|other| same(write, other) && group.folder_of(other.controller).is_some());
         match group.unified_folder() {
             Some(folder) if own || group.unified_has(write.controller) => {
                 if own && (write.file.contains('/') || write.file.starts_with('.')) {
@@ -109,9 +118,7 @@ fn set(folder: &Path, write: &Write, all: &[Write], losses: &mut Vec<String>) ->
         Err(e) if e.kind() == io::ErrorKind::NotFound && file.starts_with("blkio.weight") => {
             put(&file.replace("blkio.", "blkio.bfq."), value)
         }
-        Err(e) if e.kind() == io::ErrorKind::NotFound && file == "io.weight" => {
-            put("io.bfq.weight", value)
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound && file == "io.weight" => put("io.bfq.weight", value),
         other => other,
     };
     match result {

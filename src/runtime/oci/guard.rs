@@ -44,8 +44,16 @@ fn belongs_to_container(name: &str, config: &Config) -> bool {
     let own = |kind| config.linux.namespace(kind).is_some();
     match dotted.as_str() {
         "kernel.domainname" | "kernel.hostname" => own(Kind::Uts),
-        "kernel.msgmax" | "kernel.msgmnb" | "kernel.msgmni" | "kernel.sem" | "kernel.shmall" | "kernel.shmmax"
-        | "kernel.shmmni" | "kernel.shm_rmid_forced" | "kernel.msg_next_id" | "kernel.sem_next_id"
+        "kernel.msgmax"
+        | "kernel.msgmnb"
+        | "kernel.msgmni"
+        | "kernel.sem"
+        | "kernel.shmall"
+        | "kernel.shmmax"
+        | "kernel.shmmni"
+        | "kernel.shm_rmid_forced"
+        | "kernel.msg_next_id"
+        | "kernel.sem_next_id"
         | "kernel.shm_next_id" => own(Kind::Ipc),
         other if other.starts_with("fs.mqueue.") => own(Kind::Ipc),
         other if other.starts_with("net.") => own(Kind::Network),

@@ -1,7 +1,5 @@
 //! The container's own process, from its clone to its program.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -84,9 +82,7 @@ pub(super) fn run(plan: Plan<'_>) -> i32 {
 }
 
 fn tell_outcome(plan: &Plan<'_>, message: &str) {
-    if let Ok(outcome) = plan.outcome.try_clone() {
-        let _ = File::from(outcome).write_all(message.as_bytes());
-    }
+    let _ = rustix::io::write(&plan.outcome, message.as_bytes());
 }
 
 /// Waits for what the runtime says: the container's pid as the host numbers it.
@@ -170,7 +166,11 @@ fn confine(plan: &Plan<'_>, process: &Process) -> Result<(), LaunchError> {
         Err(e) if e.raw_os_error() != Some(libc::ENOSYS) => return Err(LaunchError::new("join a new keyring", e)),
         _ => {}
     }
-    sys::process::close_on_exec_from(3 + plan.preserved).step(|| "close descriptors")?;
+    // From here on, a filter may allow no more than programs need.
+    let kept = [plan.port.as_fd(), plan.go.as_fd(), plan.outcome.as_fd()];
+    let first = 3 + plan.preserved;
+    sys::process::close_on_exec_from(first).step(|| "close descriptors")?;
+    sys::process::close_from_except(first, &kept).step(|| "close descriptors")?;
     let process = Process { personality: plan.config.linux.personality.clone(), ..process.clone() };
     identity::take_on(&process, plan.filter.as_ref(), |listener| {
         let step = || "hand over the listener of the system call filter";
@@ -235,16 +235,15 @@ pub(super) fn change_folder(root: BorrowedFd<'_>, process: &Process) -> Result<(
     Err(LaunchError::refused(step(), "it lies outside of the container"))
 }
 
-/// Waits until somebody starts the container, and becomes its program; returns why it couldn't. Nothing else is left
-/// open meanwhile.
+/// Waits until somebody starts the container, and becomes its program; returns why it couldn't.
 fn await_start(plan: &Plan<'_>, ready: Ready) -> String {
-    let kept = [plan.go.as_fd(), plan.outcome.as_fd()];
-    if let Err(e) = sys::process::close_from_except(3 + plan.preserved, &kept) {
-        return format!("close descriptors: {e}");
-    }
     let mut word = [0; 1];
-    if let Err(e) = plan.go.try_clone().and_then(|go| File::from(go).read_exact(&mut word)) {
-        return format!("wait for the start: {e}");
+    loop {
+        match rustix::io::read(&plan.go, &mut word) {
+            Ok(_) => break,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return format!("wait for the start: {e}"),
+        }
     }
     let (Some(process), Some(program)) = (plan.process, ready.program) else {
         return "config.json has no process: there is nothing to start".to_owned();

@@ -195,8 +195,7 @@ pub(crate) fn all(root: &Path) -> Result<Vec<Container>, Error> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
     };
-    let mut ids: Vec<String> =
-        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    let mut ids: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
     ids.sort_unstable();
     // One that vanishes meanwhile, or was never finished, isn't there.
     Ok(ids.iter().filter_map(|id| Container::load(root, id).ok()).collect())

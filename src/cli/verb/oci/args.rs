@@ -24,8 +24,8 @@ pub(crate) struct Oci {
     /// Least weight of these messages: debug, info, warn or error
     #[arg(long, value_name = "LEVEL")]
     pub(super) log_level: Option<String>,
-    /// Accepted for compatibility
-    #[arg(long, hide = true)]
+    /// Say more
+    #[arg(long)]
     pub(super) debug: bool,
     /// Control group paths are systemd's: `slice:prefix:name`
     #[arg(long)]

@@ -36,6 +36,16 @@ impl<'a> Log<'a> {
         Ok(())
     }
 
+    /// What only `--debug` asks for.
+    pub(super) fn debug(&self, message: &str) -> Result<(), Error> {
+        if self.oci.debug && self.oci.log.is_none() {
+            writeln!(Ui::new(None, None).err(), "debug: {message}")?;
+        } else if self.oci.debug {
+            self.write("debug", message);
+        }
+        Ok(())
+    }
+
     fn write(&self, level: &str, message: &str) {
         let Some(file) = &self.oci.log else { return };
         let time = Timestamp::now().to_string();

@@ -108,7 +108,9 @@ impl Oci {
     fn execute(&self, containers: &oci::Oci, exec: &Process, log: &log::Log<'_>) -> Outcome {
         let text = exec.process.as_deref().map(fs_err::read_to_string).transpose()?;
         if text.is_none() && exec.command.is_empty() {
-            return Err(Error::new("no program is given").hint("name one behind the container's id, or use `--process`"));
+            return Err(
+                Error::new("no program is given").hint("name one behind the container's id, or use `--process`")
+            );
         }
         let wanted = Exec {
             process: text,
@@ -131,6 +133,9 @@ impl Oci {
         let watch = if exec.detach { None } else { Some(foreground::Watch::begin()?) };
         let executed = containers.exec(&exec.id, &wanted)?;
         log.warn_all(&executed.warnings)?;
+        if let Some(mask) = &executed.affinity {
+            log.debug(&format!("initial CPU affinity: 0x{mask}"))?;
+        }
         match watch {
             Some(watch) => watch.until_end(executed.pid, executed.pidfd, executed.master),
             None => Ok(0),
