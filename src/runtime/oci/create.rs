@@ -68,25 +68,9 @@ impl Oci {
         let mut container = Container::new(&self.root, record, &text, config)?;
         let made = Making { container: &mut container, wanted, warnings }.make();
         if made.is_err() {
-            self.clean(&container);
+            container.clean();
         }
         made
-    }
-
-    /// Removes what there is of a container whose process is gone or about to be.
-    pub(super) fn clean(&self, container: &Container) {
-        if let Ok(group) = container.group() {
-            group.kill();
-            container.await_end(std::time::Duration::from_secs(10));
-            group.remove_patiently();
-        } else if let Some(pidfd) = container.process() {
-            let _ = process::signal(pidfd.as_fd(), libc::SIGKILL);
-        }
-        if container.config.linux.namespace(Kind::Mount).is_none() {
-            let rootfs = container.state(Status::Stopped).rootfs;
-            let _ = rustix::mount::unmount(&rootfs, rustix::mount::UnmountFlags::DETACH);
-        }
-        let _ = container.remove();
     }
 }
 

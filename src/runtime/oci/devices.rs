@@ -81,9 +81,8 @@ pub(super) fn inside(root: BorrowedFd<'_>, config: &Config, mounted: &[(OwnedFd,
             tree::remove(place.as_fd(), name.as_bytes()).step(|| "make /dev/ptmx")?;
         }
         match symlinkat(target, &place, name) {
-            Ok(()) | Err(Errno::EXIST) => {}
             // A read-only /dev holds what it holds.
-            Err(Errno::ROFS) => {}
+            Ok(()) | Err(Errno::EXIST | Errno::ROFS) => {}
             Err(e) => return Err(LaunchError::new(format!("make /dev/{name}"), e)),
         }
     }

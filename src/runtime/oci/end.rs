@@ -7,6 +7,7 @@ use super::error::{Doing as _, Error};
 use super::linux::Kind;
 use super::state::{Container, Status};
 use super::{Oci, hook};
+use crate::runtime::cgroup::Group;
 use crate::sys::process;
 
 /// How long the end of a process that was killed may take.
@@ -26,8 +27,7 @@ impl Oci {
             }
             return Err(Error::State { what: "kill", id: id.to_owned(), status: container.status() });
         };
-        let shared = container.config.linux.namespace(Kind::Pid).is_none_or(|pid| pid.path.is_some());
-        if all || signal == libc::SIGKILL && shared {
+        if all || signal == libc::SIGKILL && container.shares_pids() {
             signal_all(&container, signal)?;
         } else {
             process::signal(pidfd.as_fd(), signal).doing(|| format!("send signal {signal} to container `{id}`"))?;
@@ -57,7 +57,7 @@ impl Oci {
             _ if force => {}
             status => return Err(Error::State { what: "delete", id: id.to_owned(), status }),
         }
-        self.clean(&container);
+        container.clean();
         Ok(hook::run_all("poststop", &container.config.hooks.poststop, &container.state(Status::Stopped)))
     }
 
@@ -73,6 +73,33 @@ impl Oci {
             (status, _) => return Err(Error::State { what, id: id.to_owned(), status }),
         }
         container.group()?.freeze(frozen).doing(|| format!("{what} container `{id}`"))
+    }
+}
+
+impl Container {
+    /// Ends what there is of a container, and removes it.
+    pub(super) fn clean(&self) {
+        let group = self.group().ok();
+        if let Some(pidfd) = self.process() {
+            let _ = process::signal(pidfd.as_fd(), libc::SIGKILL);
+            if let Some(group) = group.as_ref().filter(|_| self.shares_pids()) {
+                group.kill();
+            }
+            // A frozen process dies when it thaws.
+            group.iter().for_each(Group::thaw);
+            self.await_end(PATIENCE);
+        }
+        group.iter().for_each(Group::remove_patiently);
+        if self.config.linux.namespace(Kind::Mount).is_none() {
+            let rootfs = self.state(Status::Stopped).rootfs;
+            let _ = rustix::mount::unmount(&rootfs, rustix::mount::UnmountFlags::DETACH);
+        }
+        let _ = self.remove();
+    }
+
+    /// Whether others outlive process 1.
+    fn shares_pids(&self) -> bool {
+        self.config.linux.namespace(Kind::Pid).is_none_or(|pid| pid.path.is_some())
     }
 }
 

@@ -170,7 +170,9 @@ fn understood(container: &Container, wanted: &Exec) -> Result<Process, Error> {
     if !wanted.caps.is_empty() {
         let sets = process.capabilities.get_or_insert_default();
         let all = [&mut sets.bounding, &mut sets.effective, &mut sets.permitted, &mut sets.inheritable];
-        all.into_iter().for_each(|set| set.extend(wanted.caps.iter().cloned()));
+        for set in all {
+            set.extend(wanted.caps.iter().cloned());
+        }
     }
     process.apparmor_profile = wanted.apparmor.clone().or(process.apparmor_profile);
     process.selinux_label = wanted.process_label.clone().or(process.selinux_label);

@@ -46,7 +46,8 @@ pub(super) fn path(config: &Config, id: &str, systemd: bool) -> Result<String, E
     let path = match parts.as_slice() {
         [slice, prefix, name] if systemd => {
             let slice = if slice.is_empty() { "system.slice" } else { slice };
-            let unit = if name.ends_with(".slice") { (*name).to_owned() } else { format!("{prefix}-{name}.scope") };
+            let is_slice = name.strip_suffix(".slice").is_some();
+            let unit = if is_slice { (*name).to_owned() } else { format!("{prefix}-{name}.scope") };
             format!("{}/{unit}", expanded(slice))
         }
         _ if asked.is_empty() => id.to_owned(),

@@ -79,13 +79,14 @@ fn sets(wanted: &Capabilities) -> Sets {
 /// The bits of known names, and the others.
 pub(super) fn known(names: &[String]) -> (u64, Vec<&str>) {
     let mut unknown = Vec::new();
-    let bits = names.iter().fold(0, |bits, name| match caps::mask(std::slice::from_ref(name)) {
-        Ok(bit) => bits | bit,
-        Err(_) => {
+    let mut bits = 0;
+    for name in names {
+        if let Ok(bit) = caps::mask(std::slice::from_ref(name)) {
+            bits |= bit;
+        } else {
             unknown.push(name.as_str());
-            bits
         }
-    });
+    }
     (bits, unknown)
 }
 

@@ -127,12 +127,11 @@ fn prepare(plan: &Plan<'_>) -> Result<Ready, LaunchError> {
     hook::run("createContainer", &config.hooks.create_container, &state, &[])
         .map_err(|e| LaunchError::refused("create", e))?;
     guard::cover(root.as_fd(), config)?;
-    let program = match plan.process {
-        Some(process) => Some(become_process(plan, process, own_mounts)?),
-        None => {
-            enter_root(plan, own_mounts)?;
-            None
-        }
+    let program = if let Some(process) = plan.process {
+        Some(become_process(plan, process, own_mounts)?)
+    } else {
+        enter_root(plan, own_mounts)?;
+        None
     };
     plan.port.tell(&Word::Ready, None).step(|| "tell the runtime")?;
     Ok(Ready { program, pid })

@@ -47,18 +47,18 @@ impl Oci {
         let _ = fs::remove_file(container.outcome());
         if !reason.is_empty() {
             container.await_end(PATIENCE);
-            self.end(&container);
+            end(&container);
             return Err(LaunchError::refused("start", reason).into());
         }
         let state = container.state(Status::Running);
-        hook::run("poststart", &container.config.hooks.poststart, &state, &[]).inspect_err(|_| self.end(&container))
+        hook::run("poststart", &container.config.hooks.poststart, &state, &[]).inspect_err(|_| end(&container))
     }
+}
 
-    /// Stops and removes a container, hooks included.
-    fn end(&self, container: &Container) {
-        self.clean(container);
-        hook::run_all("poststop", &container.config.hooks.poststop, &container.state(Status::Stopped));
-    }
+/// Stops and removes a container, hooks included.
+fn end(container: &Container) {
+    container.clean();
+    hook::run_all("poststop", &container.config.hooks.poststop, &container.state(Status::Stopped));
 }
 
 fn fs_file(fd: std::os::fd::OwnedFd) -> std::fs::File {

@@ -34,8 +34,8 @@ pub(crate) struct Oci {
     #[arg(long, value_name = "MANAGER")]
     pub(super) cgroup_manager: Option<String>,
     /// Accepted for compatibility
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
-    pub(super) rootless: Option<Option<String>>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) rootless: Option<String>,
     #[command(subcommand)]
     pub(super) verb: Verb,
 }
@@ -92,8 +92,8 @@ pub(super) struct Id {
 #[derive(Debug, Args)]
 pub(super) struct Bundle {
     /// Folder with `config.json`
-    #[arg(short, long, value_name = "DIR", default_value = ".")]
-    pub(super) bundle: PathBuf,
+    #[arg(short = 'b', long = "bundle", value_name = "DIR", default_value = ".")]
+    pub(super) folder: PathBuf,
     /// Unix socket that gets the master of its terminal
     #[arg(long, value_name = "SOCKET")]
     pub(super) console_socket: Option<PathBuf>,
@@ -141,8 +141,8 @@ pub(super) struct Run {
 #[derive(Debug, Args)]
 pub(super) struct Process {
     /// File with the process as JSON
-    #[arg(short, long, value_name = "FILE")]
-    pub(super) process: Option<PathBuf>,
+    #[arg(short = 'p', long = "process", value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
     /// With a terminal
     #[arg(short, long)]
     pub(super) tty: bool,
@@ -171,8 +171,8 @@ pub(super) struct Process {
     #[arg(long, value_name = "NAME")]
     pub(super) apparmor: Option<String>,
     /// Label of SELinux
-    #[arg(long, value_name = "LABEL")]
-    pub(super) process_label: Option<String>,
+    #[arg(long = "process-label", value_name = "LABEL")]
+    pub(super) selinux: Option<String>,
     /// Unix socket that gets the master of its terminal
     #[arg(long, value_name = "SOCKET")]
     pub(super) console_socket: Option<PathBuf>,

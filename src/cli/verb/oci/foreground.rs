@@ -11,49 +11,42 @@ use crate::sys::process;
 /// Bytes read at once.
 const CHUNK: usize = 16 << 10;
 
-/// Signals wait until they can be passed on.
-pub(super) struct Watch(());
+/// From now on, no signal ends this process: they wait until they can be passed on.
+pub(super) fn begin() -> Result<(), Error> {
+    process::set_subreaper()?;
+    process::block_all_signals()?;
+    Ok(())
+}
 
-impl Watch {
-    /// From now on, no signal ends this process.
-    pub(super) fn begin() -> Result<Self, Error> {
-        process::set_subreaper()?;
-        process::block_all_signals()?;
-        Ok(Self(()))
+/// Passes signals on until the process ends; gives its exit code.
+pub(super) fn until_end(pidfd: OwnedFd, master: Option<OwnedFd>) -> Outcome {
+    let raw = if master.is_some() { RawMode::enter()? } else { None };
+    let output = master.as_ref().map(relay).transpose()?;
+    if let Some(master) = &master {
+        terminal::resize(master)?;
     }
-
-    /// Passes signals on until the process ends; gives its exit code.
-    pub(super) fn until_end(self, pid: i32, pidfd: OwnedFd, master: Option<OwnedFd>) -> Outcome {
-        let raw = if master.is_some() { RawMode::enter()? } else { None };
-        let output = master.as_ref().map(relay).transpose()?;
-        if let Some(master) = &master {
-            terminal::resize(master)?;
+    let code = loop {
+        // A child may have ended before anybody waited.
+        if process::await_end(pidfd.as_fd(), std::time::Duration::ZERO)? {
+            let ended = process::wait_for(pidfd.as_fd());
+            break ended.map_or(1, |ended| ended.signal.map_or(ended.code, |signal| 128 + signal));
         }
-        let code = loop {
-            // A child may have ended before anybody waited.
-            if process::await_end(pidfd.as_fd(), std::time::Duration::ZERO)? {
-                let ended = process::wait_for(pidfd.as_fd());
-                break ended.map_or(1, |ended| ended.signal.map_or(ended.code, |signal| 128 + signal));
+        match (process::next_signal(), &master) {
+            (Ok(libc::SIGWINCH), Some(master)) => terminal::resize(master)?,
+            (Ok(signal), _) if signal != libc::SIGCHLD => {
+                // One that has ended needs none.
+                let _ = process::signal(pidfd.as_fd(), signal);
             }
-            match (process::next_signal(), &master) {
-                (Ok(libc::SIGCHLD), _) => {}
-                (Ok(libc::SIGWINCH), Some(master)) => terminal::resize(master)?,
-                (Ok(signal), _) => {
-                    // One that has ended needs none.
-                    let _ = process::signal(pidfd.as_fd(), signal);
-                }
-                (Err(_), _) => {}
-            }
-        };
-        let _ = pid;
-        if let Some(output) = output {
-            // The rest of what it wrote: the terminal ends when nobody has its other end any more.
-            drop(master);
-            let _ = output.join();
+            _ => {}
         }
-        drop(raw);
-        Ok(u8::try_from(code).unwrap_or(1))
+    };
+    if let Some(output) = output {
+        // The rest of what it wrote: the terminal ends when nobody has its other end any more.
+        drop(master);
+        let _ = output.join();
     }
+    drop(raw);
+    Ok(u8::try_from(code).unwrap_or(1))
 }
 
 /// Carries what is typed to the terminal, and what it shows back.

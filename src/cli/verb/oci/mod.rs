@@ -42,7 +42,7 @@ impl Oci {
         let containers = oci::Oci::new(self.root());
         match &self.verb {
             Verb::Create(create) => {
-                let created = containers.create(&self.wanted(&create.bundle, &create.id)?)?;
+                let created = containers.create(&self.wanted(&create.bundle, &create.id))?;
                 log.warn_all(&created.warnings)?;
                 if created.master.is_some() {
                     containers.delete(&create.id, true)?;
@@ -52,7 +52,7 @@ impl Oci {
             }
             Verb::Start(start) => containers.start(&start.id)?,
             Verb::Run(run) => return self.run_one(&containers, run, log),
-            Verb::Exec(exec) => return self.execute(&containers, exec, log),
+            Verb::Exec(exec) => return execute(&containers, exec, log),
             Verb::State(state) => show::json(&containers.state(&state.id)?)?,
             Verb::Kill(kill) => self::kill(&containers, kill)?,
             Verb::Delete(delete) => self::delete(&containers, delete, log)?,
@@ -75,21 +75,23 @@ impl Oci {
         })
     }
 
-    fn wanted(&self, bundle: &Bundle, id: &str) -> Result<Create, Error> {
-        Ok(Create {
+    fn wanted(&self, bundle: &Bundle, id: &str) -> Create {
+        Create {
             id: id.to_owned(),
-            bundle: bundle.bundle.clone(),
+            bundle: bundle.folder.clone(),
             console_socket: bundle.console_socket.clone(),
             pid_file: bundle.pid_file.clone(),
             no_pivot: bundle.no_pivot,
             preserve_fds: bundle.preserve_fds,
             systemd_cgroup: self.systemd_cgroup || self.cgroup_manager.as_deref() == Some("systemd"),
-        })
+        }
     }
 
     fn run_one(&self, containers: &oci::Oci, run: &args::Run, log: &log::Log<'_>) -> Outcome {
-        let watch = if run.detach { None } else { Some(foreground::Watch::begin()?) };
-        let created = containers.create(&self.wanted(&run.bundle, &run.id)?)?;
+        if !run.detach {
+            foreground::begin()?;
+        }
+        let created = containers.create(&self.wanted(&run.bundle, &run.id))?;
         log.warn_all(&created.warnings)?;
         if created.master.is_some() && run.detach {
             containers.delete(&run.id, true)?;
@@ -97,50 +99,49 @@ impl Oci {
                 .hint("say where to send it with `--console-socket`"));
         }
         containers.start(&run.id)?;
-        let Some(watch) = watch else { return Ok(0) };
-        let code = watch.until_end(created.pid, created.pidfd, created.master)?;
+        if run.detach {
+            return Ok(0);
+        }
+        let code = foreground::until_end(created.pidfd, created.master)?;
         if !run.keep {
             log.warn_all(&texts(&containers.delete(&run.id, true)?))?;
         }
         Ok(code)
     }
+}
 
-    fn execute(&self, containers: &oci::Oci, exec: &Process, log: &log::Log<'_>) -> Outcome {
-        let text = exec.process.as_deref().map(fs_err::read_to_string).transpose()?;
-        if text.is_none() && exec.command.is_empty() {
-            return Err(
-                Error::new("no program is given").hint("name one behind the container's id, or use `--process`")
-            );
-        }
-        let wanted = Exec {
-            process: text,
-            args: exec.command.clone(),
-            env: exec.env.clone(),
-            cwd: exec.cwd.clone(),
-            user: exec.user,
-            groups: exec.additional_gids.clone(),
-            caps: exec.cap.clone(),
-            tty: exec.tty,
-            no_new_privs: exec.no_new_privs,
-            apparmor: exec.apparmor.clone(),
-            process_label: exec.process_label.clone(),
-            console_socket: exec.console_socket.clone(),
-            pid_file: exec.pid_file.clone(),
-            preserve_fds: exec.preserve_fds,
-            ignore_paused: exec.ignore_paused,
-            cgroup: exec.cgroup.clone(),
-        };
-        let watch = if exec.detach { None } else { Some(foreground::Watch::begin()?) };
-        let executed = containers.exec(&exec.id, &wanted)?;
-        log.warn_all(&executed.warnings)?;
-        if let Some(mask) = &executed.affinity {
-            log.debug(&format!("initial CPU affinity: 0x{mask}"))?;
-        }
-        match watch {
-            Some(watch) => watch.until_end(executed.pid, executed.pidfd, executed.master),
-            None => Ok(0),
-        }
+fn execute(containers: &oci::Oci, exec: &Process, log: &log::Log<'_>) -> Outcome {
+    let text = exec.file.as_deref().map(fs_err::read_to_string).transpose()?;
+    if text.is_none() && exec.command.is_empty() {
+        return Err(Error::new("no program is given").hint("name one behind the container's id, or use `--process`"));
     }
+    let wanted = Exec {
+        process: text,
+        args: exec.command.clone(),
+        env: exec.env.clone(),
+        cwd: exec.cwd.clone(),
+        user: exec.user,
+        groups: exec.additional_gids.clone(),
+        caps: exec.cap.clone(),
+        tty: exec.tty,
+        no_new_privs: exec.no_new_privs,
+        apparmor: exec.apparmor.clone(),
+        process_label: exec.selinux.clone(),
+        console_socket: exec.console_socket.clone(),
+        pid_file: exec.pid_file.clone(),
+        preserve_fds: exec.preserve_fds,
+        ignore_paused: exec.ignore_paused,
+        cgroup: exec.cgroup.clone(),
+    };
+    if !exec.detach {
+        foreground::begin()?;
+    }
+    let executed = containers.exec(&exec.id, &wanted)?;
+    log.warn_all(&executed.warnings)?;
+    if let Some(mask) = &executed.affinity {
+        log.debug(&format!("initial CPU affinity: 0x{mask}"))?;
+    }
+    if exec.detach { Ok(0) } else { foreground::until_end(executed.pidfd, executed.master) }
 }
 
 /// Goes on from a copy of the program that nobody can write to: a container could reach this process.
