@@ -23,6 +23,12 @@ pub(super) struct Prepared<'a> {
 pub(super) fn root(config: &Config, rootfs: &Path) -> Result<OwnedFd, Error> {
     let tree = mount::clone_tree(rootfs, true).doing(|| format!("take {} for the root", rootfs.display()))?;
     propagate(&tree, default_propagation(config))
+        // No root can be changed to one that is shared; it becomes so afterwards.
+        .and_then(|()| {
+            let shared = default_propagation(config).flag == libc::MS_SHARED;
+            let private = Propagation { flag: libc::MS_PRIVATE, recursive: false };
+            if shared { propagate(&tree, private) } else { Ok(()) }
+        })
         .doing(|| format!("cut {} off from the host's mounts", rootfs.display()))?;
     Ok(tree)
 }

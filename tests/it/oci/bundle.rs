@@ -80,7 +80,10 @@ impl Bundle {
     pub(super) fn set(&mut self, pointer: &str, value: Value) -> &mut Self {
         let mut place = &mut self.config;
         for name in pointer.trim_start_matches('/').split('/') {
-            place = &mut place[name];
+            place = match name.parse::<usize>() {
+                Ok(index) if place.is_array() => &mut place[index],
+                _ => &mut place[name],
+            };
         }
         *place = value;
         self

@@ -44,7 +44,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
     bundle.create().fails("executable file not found in $PATH");
     assert!(!bundle.path("run").join(&bundle.id).exists());
     bundle.set("/process/args", json!(["true"])).set("/process/rlimits", json!([{ "type": "RLIMIT_X" }]));
-    bundle.create().fails("unknown type");
+    bundle.create().fails("no such limit");
     bundle.set("/process/rlimits", json!([])).set("/linux/namespaces/0/type", json!("nonsense"));
     bundle.create().fails("nonsense");
     assert!(!bundle.path("run").join(&bundle.id).exists());
