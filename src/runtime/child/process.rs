@@ -214,7 +214,7 @@ pub(crate) fn redirect([input, output, error]: [BorrowedFd<'_>; 3]) -> Result<()
 }
 
 /// Sets a limit of the caller.
-fn set_limit(limit: &Rlimit) -> Result<(), LaunchError> {
+pub(crate) fn set_limit(limit: &Rlimit) -> Result<(), LaunchError> {
     sys::process::set_limit(resource(limit)?, limit.soft, limit.hard).step(|| format!("set limit {}", limit.name))
 }
 

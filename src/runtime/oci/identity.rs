@@ -22,7 +22,7 @@ pub(super) fn take_on(
 ) -> Result<(), LaunchError> {
     for limit in &process.rlimits {
         let name = limit.kind.to_ascii_lowercase();
-        set_limit(&Rlimit { name, soft: limit.soft, hard: limit.hard }, None)?;
+        set_limit(&Rlimit { name, soft: limit.soft, hard: limit.hard })?;
     }
     schedule(process)?;
     label(process)?;
