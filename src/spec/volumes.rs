@@ -37,7 +37,7 @@ pub(crate) fn parse(text: &str) -> Result<ShortVolume, VolumeError> {
         return Err(VolumeError::Empty);
     }
     if text.len() <= 2 && !text.contains(':') {
-        return Ok(ShortVolume { target: text.to_owned(), ..ShortVolume::default() });
+        return Ok(ShortVolume { target: clean(text), ..ShortVolume::default() });
     }
     let parts = split(text);
     if parts.iter().any(|part| part.is_empty()) {
