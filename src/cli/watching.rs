@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
+use std::time::Duration;
 
 use super::error::Error;
 use super::project::Context;
@@ -11,6 +12,9 @@ use crate::engine::client::Client;
 use crate::engine::control::{Reply, Request};
 use crate::engine::watch::{Authors, Changes, Rule, Tree, may_write};
 use crate::spec::Loaded;
+
+/// How long the kernel may take between telling one queue of a write and telling another.
+const BOTH: Duration = Duration::from_millis(1);
 
 /// Dev mode of a loaded project.
 pub(crate) struct Watching<'a> {
@@ -124,7 +128,9 @@ async fn next(
         }
         if let Some(witness) = witness {
             witness.authors.listen()?;
-            // Whatever containers wrote until then is among the changes, or follows at once.
+            // Whatever containers wrote until then is among the changes once the kernel has told both queues. This is
+            // not awaited: the changes would be lost where the future is dropped.
+            std::thread::sleep(BOTH);
             changes.merge(tree.more().map_err(explained)?);
             witness.authors.attribute(rules, &mut changes);
         }

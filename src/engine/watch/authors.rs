@@ -22,8 +22,8 @@ use crate::sys::fanotify::Fanotify;
 /// Files remembered as a container's own; beyond, all are forgotten.
 const MOST: usize = 1 << 16;
 
-/// How long after a container's write the change may be seen: gathering changes takes up to half a second.
-const LATE: Duration = Duration::from_millis(600);
+/// How long after a container's write was heard of the change may be seen.
+const LATE: Duration = Duration::from_millis(20);
 
 /// Names a file among all.
 type Id = (u64, u64);
