@@ -1,4 +1,4 @@
-//! Fuzzing of everything that reads what somebody else wrote: mutants of seeds, for `FUZZ_SECONDS` per target (a moment if
+//! Fuzzing of everything that reads what somebody else wrote: mutants of seeds, for `FUZZ_SECONDS` per target (a fixed few if
 //! unset, so that every run of the tests has some; `make fuzz` takes minutes and another `FUZZ_SEED` each time). A mutant
 //! that leads to complaints not seen before joins the seeds: that takes the place of coverage.
 
@@ -16,8 +16,8 @@ use super::*;
 /// Longest mutant.
 const MOST: usize = 4096;
 
-/// Fewest inputs, however slow the machine.
-const LEAST: usize = 100;
+/// Inputs of a run of the tests, always the same.
+const LEAST: usize = 500;
 
 /// What mutants are made of besides the seeds.
 const WORDS: [&str; 64] = [
@@ -130,11 +130,11 @@ impl Dice {
 /// Feeds mutants of `seeds` to `run`, which says in words what came of one.
 fn fuzz(seeds: &[&str], run: impl Fn(&[u8]) -> String) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let end = Instant::now() + Duration::from_secs(number("FUZZ_SECONDS").unwrap_or(2));
+    let end = number("FUZZ_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let mut dice = Dice(number("FUZZ_SEED").unwrap_or(1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let mut seeds: Vec<Vec<u8>> = seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect();
     let (mut seen, mut count) = (HashSet::new(), 0);
-    while Instant::now() < end || count < LEAST {
+    while count < LEAST || end.is_some_and(|end| Instant::now() < end) {
         let input = if count < seeds.len() { seeds[count].clone() } else { dice.mutant(&seeds) };
         let Ok(said) = catch_unwind(AssertUnwindSafe(|| run(&input))) else {
             panic!("broken by {:?}", String::from_utf8_lossy(&input));
