@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use sha2::{Digest as _, Sha256};
 
 use super::error::Error;
 use super::netlink::{
@@ -80,6 +81,8 @@ pub(super) fn routes(channel: &Channel) -> Result<Vec<Reach>, Error> {
     Ok(channel.dump(&batch)?.iter().filter(|reply| reply.kind == libc::RTM_NEWROUTE).filter_map(read_route).collect())
 }
 
+/// A bridge with a hardware address of its own. Without, it takes that of a member, another one whenever members come and
+/// go, and the gateway can't be reached by those who know it by the earlier one.
 pub(super) fn make_bridge(batch: &mut Batch, name: &str, mtu: u32) {
     batch.add(
         format!("make the bridge {name}"),
@@ -87,13 +90,20 @@ pub(super) fn make_bridge(batch: &mut Batch, name: &str, mtu: u32) {
         ACK | CREATE | EXCL,
         &link_header(0, 0),
         |message| {
-            message.put_str(libc::IFLA_IFNAME, name).put_u32(libc::IFLA_MTU, mtu).nest(libc::IFLA_LINKINFO, |info| {
+            let own = message.put_str(libc::IFLA_IFNAME, name).put_u32(libc::IFLA_MTU, mtu);
+            own.put(libc::IFLA_ADDRESS, &bridge_mac(name)).nest(libc::IFLA_LINKINFO, |info| {
                 info.put(libc::IFLA_INFO_KIND, b"bridge").nest(libc::IFLA_INFO_DATA, |data| {
                     data.put_u32(BR_FORWARD_DELAY, 0).put_u32(BR_STP_STATE, 0);
                 });
             });
         },
     );
+}
+
+/// The same for the same name: locally administered, one host's, and none that a container has.
+fn bridge_mac(name: &str) -> [u8; 6] {
+    let digest = Sha256::digest(name);
+    [0x06, digest[0], digest[1], digest[2], digest[3], digest[4]]
 }
 
 /// Bridge up, with its alias, forwarding, and packets from 127.0.0.1 allowed out (published ports on loopback). Where

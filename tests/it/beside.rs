@@ -162,12 +162,15 @@ fn a_killed_supervisor_is_no_loss_of_the_network() {
     up(&sandbox);
     let log =
         || fs_err::read_to_string(sandbox.root().join("run").join(&sandbox.project).join("supervisor.log")).unwrap();
+    let mac = || run("ip", &["-o", "link", "show", &bridge()]).split("link/ether ").nth(1).unwrap()[..17].to_owned();
+    let known = mac();
     for change in ["restart -t 0", "up -d --force-recreate -t 0", "up -d --scale near=3"] {
         for pid in sandbox.processes("__supervisor") {
             crate::sandbox::kill_hard(pid);
         }
         sandbox.stack(change).ok();
         sandbox.until_logged("web", "ready");
+        assert_eq!(mac(), known, "containers know their gateway by it");
         until_true("it works", || works(&sandbox, &lan));
         assert!(!log().contains("put back"), "after {change}: {}", log());
     }
