@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::model::Project;
+use super::yaml::is_underscored_number;
 
 /// The project as JSON value with the fields that docker compose always prints (`command: null`, `ipam: {}`) and
 /// `$` doubled, so that it loads again to the same project. `x-` keys below the top level are left out, as there.
@@ -163,5 +164,39 @@ pub fn yaml(project: &Project) -> String {
 
 /// A JSON value as block style YAML: for [`Loaded::tree`](super::Loaded::tree).
 pub fn tree_yaml(tree: &Value) -> String {
-    serde_yaml::to_string(tree).unwrap_or_default()
+    let text = |tree: &Value| serde_yaml::to_string(tree).unwrap_or_default();
+    if !has_underscored_number(tree) {
+        return text(tree);
+    }
+    let mut marked = tree.clone();
+    mark(&mut marked);
+    text(&marked).replace(QUOTE, "'")
+}
+
+/// Stands for a quote until the text is made: the printer takes `1_000` for no number and leaves it plain.
+const QUOTE: char = '\u{f8ff}';
+
+fn has_underscored_number(value: &Value) -> bool {
+    match value {
+        Value::String(text) => is_underscored_number(text),
+        Value::Array(list) => list.iter().any(has_underscored_number),
+        Value::Object(map) => {
+            map.iter().any(|(key, value)| is_underscored_number(key) || has_underscored_number(value))
+        }
+        _ => false,
+    }
+}
+
+fn mark(value: &mut Value) {
+    let quoted = |text: &str| format!("{QUOTE}{text}{QUOTE}");
+    match value {
+        Value::String(text) if is_underscored_number(text) => *text = quoted(text),
+        Value::Array(list) => list.iter_mut().for_each(mark),
+        Value::Object(map) => {
+            let marked = |key: String| if is_underscored_number(&key) { quoted(&key) } else { key };
+            *map = std::mem::take(map).into_iter().map(|(key, value)| (marked(key), value)).collect();
+            map.values_mut().for_each(mark);
+        }
+        _ => {}
+    }
 }

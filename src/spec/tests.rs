@@ -193,6 +193,15 @@ fn what_is_printed_loads_again_to_the_same() {
     assert_eq!(travelled, first);
 }
 
+#[test]
+fn what_looks_like_a_number_is_printed_quoted() {
+    let text = "services:\n  a: { image: x, user: '1_000', labels: { '1_0.5': '0x1_F', '1_01e9': a_b } }\n";
+    let first = load_text(text).unwrap().project;
+    let printed = render::yaml(&first);
+    assert!(printed.contains("user: '1_000'") && printed.contains("'1_0.5': '0x1_F'"), "{printed}");
+    assert_eq!(load_text(&printed).unwrap().project, first);
+}
+
 /// A service of a few attributes in a given order.
 fn permuted(order: &[usize]) -> String {
     const LINES: [&str; 7] = [

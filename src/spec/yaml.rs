@@ -279,6 +279,11 @@ fn scalar(text: &str, style: ScalarStyle, core: Option<&str>) -> Option<Value> {
     }
 }
 
+/// Whether a plain `text` is a number only because of the underscores that are allowed in one.
+pub(crate) fn is_underscored_number(text: &str) -> bool {
+    text.contains('_') && !matches!(resolve(text), Value::Str(_))
+}
+
 fn resolve(text: &str) -> Value {
     if matches!(text, "" | "~" | "null" | "Null" | "NULL") {
         return Value::Null;
