@@ -155,6 +155,23 @@ fn what_went_while_nobody_watched_comes_back_too() {
     comes_back("the rules, by the next supervisor", || works(&sandbox, &lan));
 }
 
+/// Containers know their gateway by its hardware address.
+#[test]
+fn the_bridge_keeps_its_address_while_members_come_and_go() {
+    let sandbox = prepare();
+    let lan = Lan::new();
+    up(&sandbox);
+    let address =
+        || run("ip", &["-o", "link", "show", &bridge()]).split("link/ether ").nth(1).unwrap()[..17].to_owned();
+    let known = address();
+    for change in ["up -d --scale near=6", "up -d --scale near=1", "up -d --force-recreate -t 0"] {
+        sandbox.stack(change).ok();
+        assert_eq!(address(), known, "after {change}");
+    }
+    sandbox.until_logged("web", "ready");
+    until_true("it works", || works(&sandbox, &lan));
+}
+
 #[test]
 fn a_killed_supervisor_is_no_loss_of_the_network() {
     let sandbox = prepare();

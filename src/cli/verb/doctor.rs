@@ -3,9 +3,10 @@
 use std::io::Write;
 
 use anstyle::Style;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use unicode_width::UnicodeWidthStr;
 
+use super::version::Form;
 use crate::cli::error::Outcome;
 use crate::cli::project::Context;
 use crate::cli::ui;
@@ -23,15 +24,6 @@ pub(crate) struct Doctor {
     /// Form of the output: pretty or json
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     format: Form,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Form {
-    /// A line per feature
-    #[default]
-    Pretty,
-    /// JSON
-    Json,
 }
 
 impl Doctor {

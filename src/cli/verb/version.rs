@@ -18,9 +18,10 @@ pub(crate) struct Version {
     format: Form,
 }
 
+/// How what is short is printed.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Form {
-    /// One line
+pub(super) enum Form {
+    /// Lines of text
     #[default]
     Pretty,
     /// JSON
