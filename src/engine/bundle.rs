@@ -249,12 +249,13 @@ fn open_mount(
         mapping.apply(tree, mount).map_err(|e| failed(e).hint("use `userns_mode: host`"))?;
     }
     match tree {
-        Some(tree) if alone && mount.read_only => {
-            mount::restrict(tree.as_fd(), mount::READ_ONLY, false)
-                .map_err(|e| Failure::new(format!("mount {} at {}: {e}", mount.source, mount.target)))?;
+        Some(tree) => {
+            if alone && mount.read_only {
+                mount::restrict(tree.as_fd(), mount::READ_ONLY, false)
+                    .map_err(|e| Failure::new(format!("mount {} at {}: {e}", mount.source, mount.target)))?;
+            }
             Ok(Mount::Tree { slot: bundle.slot(tree), target: mount.target.clone(), flags })
         }
-        Some(tree) => Ok(Mount::Tree { slot: bundle.slot(tree), target: mount.target.clone(), flags }),
         None => Ok(Mount::Tmpfs {
             target: mount.target.clone(),
             size: mount.size,

@@ -21,7 +21,6 @@ use super::state::{self, Container, RunState, Status, read_json};
 use super::supervisor::{Supervisor, blocking, tracing_line};
 use super::{filter, limits, volumes};
 use crate::net::DnsSockets;
-
 use crate::runtime::shim::{Adopt, Client, Entry, State};
 use crate::sys::process;
 
