@@ -148,7 +148,8 @@ fn carry_out(verb: Verb, context: &Context) -> Outcome {
 
 /// Runs a verb that talks to a supervisor. One thread is enough: a command mostly waits.
 fn block_on(verb: impl Future<Output = Outcome>) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = crate::sys::process::spare_files(crate::sys::process::RUNTIME_FILES);
+    let runtime = runtime.and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
     let runtime = runtime.map_err(|e| Error::from(e).context("cannot start the event loop"))?;
     let outcome = runtime.block_on(verb);
     // A name that is still being looked up keeps nobody waiting.

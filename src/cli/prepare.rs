@@ -99,12 +99,40 @@ pub(crate) async fn images(
             to_build.insert(name.clone());
         }
     }
+    of_hooks(loaded, services, flags, &store, &mut to_pull)?;
     to_build.extend(pull(context, &store, &to_pull, flags).await?);
     if to_build.is_empty() {
         return Ok(());
     }
     let build_flags = Flags { quiet: flags.quiet_build, ..Flags::default() };
     builder::build(context, loaded, &to_build, &build_flags, &store).await
+}
+
+/// Adds the images of init containers that are neither the service's own nor built by another service.
+fn of_hooks<'l>(
+    loaded: &'l Loaded,
+    services: &BTreeSet<String>,
+    flags: &ImageFlags,
+    store: &Store,
+    to_pull: &mut Wants<'l>,
+) -> Result<(), Error> {
+    let project = &loaded.project;
+    let built = project.services.iter().filter(|(_, service)| service.build.is_some());
+    let built: BTreeSet<String> = built.map(|(name, service)| image_name(&project.name, name, service)).collect();
+    for (name, service) in project.services.iter().filter(|(name, _)| services.contains(*name)) {
+        let policy = flags.policy(service)?;
+        for image in service.pre_start.iter().filter_map(|hook| hook.image.as_ref()) {
+            if image == "stack/host" || service.image.as_ref() == Some(image) || built.contains(image) {
+                continue;
+            }
+            if policy.pulls(store, image)? {
+                to_pull.entry((image.clone(), None)).or_default().push((name, service));
+            } else if store.find(image)?.is_none() {
+                return Err(missing(loaded, name, image, policy, flags));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Pulls images; the services to be built since theirs could not be pulled.

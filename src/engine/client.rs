@@ -47,6 +47,9 @@ impl Client {
     /// next one is asked.
     pub async fn open(paths: &Paths, project: &str, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<Self> {
         let mut pause = Duration::from_millis(1);
+        if matches!(request, Request::Up(_)) {
+            Self::succeed(paths, project).await?;
+        }
         if let (Ok(text), Some(running)) = (std::env::var(fault::VARIABLE), Self::connect(paths, project)?) {
             // One that is started gets it with its environment.
             match running.request(&Request::Fault { text }, &[]).await {
@@ -68,11 +71,26 @@ impl Client {
         }
     }
 
+    /// Lets a supervisor that runs another version of this program give way to one of this. Where it can't, since other
+    /// commands use it, it stays until the next time.
+    async fn succeed(paths: &Paths, project: &str) -> io::Result<()> {
+        let Some(running) = Self::connect(paths, project)? else { return Ok(()) };
+        let program = rustix::fs::open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        match running.request(&Request::Succeed { version }, &[program.as_fd()]).await {
+            Ok(()) => running.next().await.map(drop),
+            // One that doesn't know the request hangs up.
+            Err(e) if is_gone(&e) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Sends the request and waits until it is taken.
     pub async fn request(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         self.frames.send(&serde_json::to_vec(request)?, fds).await?;
         match self.next().await? {
             Some((Reply::Accepted, _)) => Ok(()),
+            Some((Reply::Failed(failure), _)) => Err(io::Error::other(failure)),
             Some(_) => Err(io::ErrorKind::InvalidData.into()),
             None => Err(io::ErrorKind::ConnectionReset.into()),
         }

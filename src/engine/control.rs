@@ -20,6 +20,11 @@ pub enum Request {
         /// As in the environment.
         text: String,
     },
+    /// Let a supervisor of the program that comes along take over, unless it is the same or older.
+    Succeed {
+        /// Version of that program.
+        version: String,
+    },
     /// Make what runs match the project.
     Up(Box<Up>),
     /// What another request that changes the stack would do; answered by [`Reply::Plan`].

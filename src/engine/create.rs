@@ -131,10 +131,16 @@ impl Supervisor {
             let theirs =
                 neighbours.iter().find(|c| c.record.id == id).map(|c| c.record.mounts.clone()).unwrap_or_default();
             for mount in theirs {
-                if !mounts.iter().any(|own| own.target == mount.target) {
-                    // What is another's goes with the other.
-                    mounts.push(MountRecord { read_only: mount.read_only || read_only, anonymous: false, ..mount });
+                let own = mounts.iter().position(|own| own.target == mount.target);
+                let asked = service.volumes.iter().any(|own| own.target == mount.target);
+                // What only the image asks for gives way.
+                match own.filter(|_| !asked) {
+                    Some(own) if mounts[own].anonymous => drop(mounts.remove(own)),
+                    _ if own.is_some() => continue,
+                    _ => {}
                 }
+                // What is another's goes with the other.
+                mounts.push(MountRecord { read_only: mount.read_only || read_only, anonymous: false, ..mount });
             }
         }
         let endpoints = if joins.net.is_some() { Vec::new() } else { self.endpoints(desired, identity, service)? };

@@ -107,9 +107,10 @@ impl Supervisor {
     pub(crate) async fn attach_network(self: &Rc<Self>, record: &Record, netns: OwnedFd) -> Result<(), Failure> {
         let wires = wires(record);
         let host = self.host.clone();
-        let _change = self.network.read().await;
         let users = if reaches_host(record) { addresses(record) } else { Vec::new() };
+        // Before anything is held: who leaves waits for whoever puts the network right, and that one for who comes.
         self.departed().await;
+        let _change = self.network.read().await;
         let attached = blocking(move || {
             let attached = host.attach(netns.as_fd(), &wires, true)?;
             if !users.is_empty() {

@@ -1,7 +1,7 @@
 //! Processes started in running containers: `exec`, hooks, health checks; and one-off containers.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use super::state::{Container, Record, Status, short};
 use super::supervisor::Supervisor;
 use crate::runtime::caps;
 use crate::runtime::launch::Process;
+use crate::runtime::shim;
 use crate::spec::model::Hook;
 use crate::sys::frame::AsyncFrames;
 use crate::sys::{process, ready};
@@ -36,6 +37,7 @@ pub(crate) struct Running {
     id: String,
     pidfd: OwnedFd,
     master: Option<OwnedFd>,
+    shim: Rc<shim::Client>,
     supervisor: Rc<Supervisor>,
 }
 
@@ -48,14 +50,29 @@ impl Running {
             if let Some(ExecEnd::Seen(code)) = ends.remove(&self.id) {
                 return code;
             }
-            ends.insert(self.id.clone(), ExecEnd::Awaited(sender));
+            if self.shim.is_connected() {
+                ends.insert(self.id.clone(), ExecEnd::Awaited(sender));
+            }
         }
-        receiver.await.unwrap_or(255)
+        match receiver.await {
+            Ok(code) => code,
+            Err(_) => self.end_unseen().await.unwrap_or(255),
+        }
+    }
+
+    /// Waits for its end, of which no shim tells any more; its exit code, if the kernel knows it.
+    async fn end_unseen(&self) -> Option<i32> {
+        let pidfd = ready::register(self.pidfd.try_clone().ok()?).ok()?;
+        drop(pidfd.readable().await.ok()?);
+        while process::reap().is_some() {}
+        process::reaped_status(self.pidfd.as_fd()).map(|status| match process::decode(status) {
+            (_, Some(signal)) => 128 + signal,
+            (code, None) => code,
+        })
     }
 
     /// Kills it.
     pub(crate) fn kill(&self) {
-        use std::os::fd::AsFd;
         let _ = process::signal(self.pidfd.as_fd(), libc::SIGKILL);
     }
 }
@@ -77,13 +94,20 @@ impl Supervisor {
         process: &Process,
         fds: Vec<OwnedFd>,
     ) -> Result<Running, Failure> {
-        let started = self.shim()?.exec(&record.id, process, fds).await.map_err(|e| match e {
+        let shim = self.shim()?;
+        let started = shim.exec(&record.id, process, fds).await.map_err(|e| match e {
             crate::runtime::Error::Launch(error) => {
                 Failure::new(format!("container {}: {error}", record.name)).code(error.code)
             }
             other => Failure::new(format!("container {}: {other}", record.name)),
         })?;
-        Ok(Running { id: started.exec_id, pidfd: started.pidfd, master: started.master, supervisor: self.clone() })
+        Ok(Running {
+            id: started.exec_id,
+            pidfd: started.pidfd,
+            master: started.master,
+            shim,
+            supervisor: self.clone(),
+        })
     }
 
     /// Starts a process; what it writes comes out of the pipe.
@@ -115,6 +139,14 @@ impl Supervisor {
         reply_with(frames, &started, &master).await?;
         if exec.detach {
             return Ok(());
+        }
+        if master.is_empty() {
+            // A command that has gone holds nothing up.
+            let left = async { while let Ok(Some(_)) = frames.recv().await {} };
+            return tokio::select! {
+                code = running.end() => reply_to(frames, &Reply::Exited { code }).await,
+                () = left => Ok(()),
+            };
         }
         let code = unless_left(frames, master, running.end()).await;
         reply_to(frames, &Reply::Exited { code }).await
@@ -257,6 +289,7 @@ impl Supervisor {
             service: run.service.clone(),
             number: 1,
             oneoff: true,
+            prepares: None,
             discoverable: run.use_aliases,
         };
         let id = self.create_container(&desired, identity, &service, None).await?;

@@ -140,12 +140,14 @@ impl Supervisor {
                     service: service.clone(),
                     number,
                     oneoff: false,
+                    prepares: None,
                     discoverable: true,
                 };
                 let id = self.create_container(desired, identity, &model, replaces).await?;
                 self.report(control::Kind::Container, &name, &id, &service, end);
                 Ok(())
             }
+            Action::Prepare { container, step } => self.prepare(desired, &self.id_of(&container)?, step).await,
             Action::StartContainer { container } => {
                 let id = self.id_of(&container)?;
                 self.change(&id, |state| {

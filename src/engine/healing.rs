@@ -8,6 +8,7 @@ use super::endpoints::wires;
 use super::hosts::{addresses, reaches_host};
 use super::networks;
 use super::ports::{mappings, targets};
+use super::state::Status;
 use super::supervisor::{Supervisor, blocking, tracing_line};
 use crate::net::{Changes, Wanted};
 
@@ -20,10 +21,12 @@ impl Supervisor {
         };
         let this = self.clone();
         tokio::task::spawn_local(async move {
+            let mut takes_over = true;
             loop {
-                if let Err(e) = this.heal_network().await {
+                if let Err(e) = this.heal_network(takes_over).await {
                     tracing_line(&e.message);
                 }
+                takes_over = false;
                 if let Err(e) = changes.next().await {
                     return tracing_line(&format!("what others change in the network goes unnoticed from now on: {e}"));
                 }
@@ -31,7 +34,9 @@ impl Supervisor {
         });
     }
 
-    async fn heal_network(&self) -> Result<(), Failure> {
+    /// Puts back what is missing. What the last supervisor had not finished, or begun to take apart, when it died is
+    /// nobody's doing.
+    async fn heal_network(&self, takes_over: bool) -> Result<(), Failure> {
         // Nothing may leave between the look and the repair, or the repair would bring it back.
         let _alone = self.network.write().await;
         let wanted = self.wanted_network()?;
@@ -41,7 +46,9 @@ impl Supervisor {
         let host = self.host.clone();
         let healed = blocking(move || host.heal(&wanted)).await?;
         let healed = healed.map_err(|e| Failure::new(format!("the network could not be repaired: {e}")))?;
-        if !healed.is_empty() {
+        if takes_over && !healed.is_empty() {
+            tracing_line(&format!("put in order while taking over: {}", healed.join(", ")));
+        } else if !healed.is_empty() {
             let message = format!("put back what another program removed: {}", healed.join(", "));
             tracing_line(&message);
             self.report(Kind::Network, &self.project, "", "", Action::Warning { message });
@@ -55,7 +62,9 @@ impl Supervisor {
         let mut used = BTreeSet::new();
         for container in self.containers() {
             let record = &container.record;
-            if !self.holds_network(&record.id) {
+            // Of one that has ended, what is still there is about to be taken apart.
+            let lives = matches!(container.state.status, Status::Running | Status::Paused | Status::Restarting);
+            if !lives || !self.holds_network(&record.id) {
                 continue;
             }
             let own = addresses(record);

@@ -6,9 +6,10 @@
 //! * [`control`] is the language between a command and the supervisor; [`client`] speaks it for the command.
 //! * [`supervisor`] is the process that decides: it answers commands (`serve`), looks, plans and executes (`intent`, `observe`,
 //!   `reconcile`, `execute`), makes, starts and stops containers (`record`,
-//!   `create`, `bundle`, `start`, `endpoints`, `names`, `ports`, `plug`, `stop`, `comeback`, `exec`), watches
+//!   `create`, `bundle`, `prepare`, `start`, `endpoints`, `names`, `ports`, `plug`, `stop`, `comeback`, `exec`), watches
 //!   them (`health`, `readiness`, `restart`, `witness`), changes limits (`limits`, `update`), opens their root file systems ([`rootfs`]) and takes over
-//!   after a crash (`recover`, `estate`).
+//!   after a crash (`recover`, `estate`) or another version of the program (`succession`). Commands come in by the `door`; the
+//!   `holder` of the containers is the shim.
 //! * [`doctor`] tries out what the machine can do.
 //! * [`watch`] is what dev mode is made of.
 
@@ -21,6 +22,7 @@ mod deaf;
 mod departures;
 pub mod docker;
 pub mod doctor;
+mod door;
 mod endpoints;
 mod estate;
 mod exec;
@@ -30,6 +32,7 @@ mod guests;
 mod healing;
 mod health;
 pub mod history;
+mod holder;
 mod hosts;
 mod intent;
 mod limits;
@@ -43,6 +46,7 @@ mod options;
 pub mod paths;
 mod plug;
 mod ports;
+mod prepare;
 mod reach;
 mod readiness;
 mod reconcile;
@@ -54,6 +58,7 @@ mod serve;
 mod start;
 pub mod state;
 mod stop;
+mod succession;
 pub mod supervisor;
 pub mod update;
 pub mod volumes;

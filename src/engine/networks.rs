@@ -133,6 +133,8 @@ pub fn find(paths: &Paths, name: &str) -> io::Result<Option<Network>> {
 }
 
 const SUFFIX: &str = ".network.json";
+/// The same of one that is being removed.
+const GOING: &str = ".network.going";
 
 /// Makes a network of a project's file, or repairs its bridge. Returns what is to be said of it: options without a meaning,
 /// and firewall chains of others that keep it from reaching other hosts.
@@ -145,7 +147,11 @@ pub fn ensure(
 ) -> Result<Vec<String>, Failure> {
     let network = match find(paths, &wanted.name).map_err(|e| Failure::new(e.to_string()))? {
         Some(network) => network,
-        None => describe(paths, host, project, key, wanted)?,
+        None => {
+            // What is left of an earlier one has the same bridge.
+            remove(paths, host, &wanted.name)?;
+            describe(paths, host, project, key, wanted)?
+        }
     };
     let bridge = network.to_bridge();
     host.ensure_bridge(&bridge).map_err(|e| failure(&wanted.name, &e))?;
@@ -198,14 +204,35 @@ pub fn missing(name: &str) -> Failure {
 /// Removes a network, its bridge and its leases. A missing one is no error.
 pub fn remove(paths: &Paths, host: &Host, name: &str) -> Result<(), Failure> {
     let io_failure = |e: io::Error| Failure::new(format!("network {name} could not be removed: {e}"));
-    let Some(network) = find(paths, name).map_err(io_failure)? else { return Ok(()) };
+    let going = paths.networks().join(format!("{name}{GOING}"));
+    // From here on nobody uses it, or repairs it, and after a crash it is known what is still to be done.
+    match fs::rename(paths.networks().join(format!("{name}{SUFFIX}")), &going) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io_failure(e)),
+        _ => {}
+    }
+    let Some(network) = read_json::<Network>(&going).map_err(io_failure)? else { return Ok(()) };
     host.remove_bridge(&network.bridge.name).map_err(|e| failure(name, &e))?;
     let ipam = Ipam::open(&paths.networks()).map_err(|e| failure(name, &e))?;
     ipam.release_network(name).map_err(|e| failure(name, &e))?;
-    match fs::remove_file(paths.networks().join(format!("{name}{SUFFIX}"))) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_failure(e)),
-        _ => Ok(()),
+    fs::remove_file(&going).map_err(io_failure)
+}
+
+/// Removes what is left of a project's networks whose removal was cut off.
+pub(crate) fn sweep(paths: &Paths, host: &Host, project: &str) -> Result<(), Failure> {
+    let io_failure = |e: io::Error| Failure::new(format!("what is left of networks could not be removed: {e}"));
+    let entries = match fs::read_dir(paths.networks()) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(io_failure)?,
+    };
+    for entry in entries {
+        let path = entry.map_err(io_failure)?.path();
+        let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(GOING));
+        let Some(name) = name else { continue };
+        if read_json::<Network>(&path).map_err(io_failure)?.is_some_and(|network| network.project == project) {
+            remove(paths, host, name)?;
+        }
     }
+    Ok(())
 }
 
 fn describe(paths: &Paths, host: &Host, project: &str, key: &str, wanted: &model::Network) -> Result<Network, Failure> {

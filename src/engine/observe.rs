@@ -29,7 +29,13 @@ impl Supervisor {
             }
         }
         Ok(Observed {
-            containers: self.containers().iter().map(|c| (c.record.id.clone(), view(c))).collect(),
+            // What runs a step of `pre_start` comes and goes with the container that it runs for.
+            containers: self
+                .containers()
+                .iter()
+                .filter(|c| c.record.prepares.is_none())
+                .map(|c| (c.record.id.clone(), view(c)))
+                .collect(),
             networks: self.networks_for(&desired.project, users)?,
             volumes: self.volumes_for(&desired.project)?,
             images: if with_images { self.image_ids(&desired.project)? } else { BTreeMap::new() },
@@ -124,6 +130,7 @@ fn view(container: &Container) -> ContainerView {
             Status::Exited => State::Exited { code: state.exit_code },
             Status::Dead => State::Dead,
         },
+        prepared: state.prepared.clone(),
         health: match state.health {
             Health::None => None,
             Health::Starting => Some(planner::Health::Starting),

@@ -41,7 +41,12 @@ impl Supervisor {
         // The shim holds the guards, so that no program takes the port while a supervisor restarts.
         let mut guards = guards.into_iter();
         for key in ports_keys(&record.id, published.len()) {
-            self.keep(&key, guards.by_ref().take(GUARDS_PER_KEY).collect()).await?;
+            let kept = self.keep(&key, guards.by_ref().take(GUARDS_PER_KEY).collect()).await;
+            if let Err(failure) = kept {
+                // Who takes the failed start apart takes these out of the firewall.
+                self.change(&record.id, |state| state.ports = published)?;
+                return Err(failure);
+            }
         }
         Ok(published)
     }

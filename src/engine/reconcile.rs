@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fs_err as fs;
+use tokio::task::JoinSet;
 
 use super::control::{self, Action, Failure, Kind, Request};
 use super::execute::Interrupted;
 use super::intent::{Desired, up_options};
 use super::reach::Reach;
-use super::state::{self, Container};
-use super::supervisor::Supervisor;
+use super::state::{self, Container, Status};
+use super::supervisor::{Supervisor, tracing_line};
 use crate::planner::{self, Plan, PlanOptions, Verb};
 
 impl Supervisor {
     /// Makes what runs match the project.
     pub(crate) async fn up(self: &Rc<Self>, up: control::Up) -> Result<(), Failure> {
         let _turn = self.turn.lock.lock().await;
+        self.finish_stops().await;
         let desired = Arc::new(Desired::from_up(&up));
         let options = up_options(&up);
         let plan = self.plan(&desired, &options)?;
@@ -49,6 +51,23 @@ impl Supervisor {
         };
         self.reserved.borrow_mut().clear();
         result
+    }
+
+    /// Waits for the end of containers that are being stopped, by a command that was broken off or for a supervisor that
+    /// died: they look as if they ran, and soon they don't.
+    async fn finish_stops(self: &Rc<Self>) {
+        let mut stops = JoinSet::new();
+        for container in self.containers() {
+            if container.state.stopped_by_user && matches!(container.state.status, Status::Running | Status::Paused) {
+                let this = self.clone();
+                stops.spawn_local(async move {
+                    if let Err(failure) = this.stop_container(&container.record.id, None).await {
+                        tracing_line(&failure.message);
+                    }
+                });
+            }
+        }
+        while stops.join_next().await.is_some() {}
     }
 
     /// Brings up what a one-off container of `service` depends on, and its networks and volumes.
@@ -133,6 +152,7 @@ impl Supervisor {
         wait_timeout: Option<u64>,
     ) -> Result<(), Failure> {
         let _turn = self.turn.lock.lock().await;
+        self.finish_stops().await;
         let (desired, options) = self.verb(Verb::Start, services, None);
         self.carry("start", desired, &options).await?;
         if !wait {

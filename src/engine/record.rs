@@ -27,6 +27,8 @@ pub(crate) struct Identity {
     pub(crate) service: String,
     pub(crate) number: u32,
     pub(crate) oneoff: bool,
+    /// Id of the container that it runs a step of `pre_start` for.
+    pub(crate) prepares: Option<String>,
     /// Whether it answers to its service's name and aliases.
     pub(crate) discoverable: bool,
 }
@@ -84,6 +86,7 @@ pub(crate) fn record(
         service: identity.service,
         number: identity.number,
         oneoff: identity.oneoff,
+        prepares: identity.prepares,
     })
 }
 

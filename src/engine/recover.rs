@@ -19,7 +19,7 @@ use super::ports::{ports_key, ports_keys};
 use super::restart;
 use super::state::{self, Container, RunState, Status, read_json};
 use super::supervisor::{Supervisor, blocking, tracing_line};
-use super::{filter, limits, volumes};
+use super::{filter, limits, networks, volumes};
 use crate::net::DnsSockets;
 use crate::runtime::shim::{Adopt, Client, Entry, State};
 use crate::sys::process;
@@ -32,6 +32,7 @@ impl Supervisor {
     pub(crate) async fn recover(self: &Rc<Self>) -> io::Result<()> {
         reap_orphans()?;
         self.sweep()?;
+        networks::sweep(&self.paths, &self.host, &self.project).map_err(io::Error::other)?;
         volumes::sweep(&self.paths, &self.project)?;
         self.find_estates()?;
         for container in state::read_containers(&self.paths, &self.project)? {
@@ -53,7 +54,10 @@ impl Supervisor {
 
     /// The shim's connection ended: a new shim takes over what still runs.
     pub(crate) async fn on_shim_lost(self: &Rc<Self>) {
-        if !self.lose_shim() || self.alive().is_empty() {
+        let lost = self.lose_shim();
+        // No shim tells any more how what it had started ends.
+        self.exec_ends.borrow_mut().clear();
+        if !lost || self.alive().is_empty() {
             return;
         }
         if !self.paths.project_run(&self.project).is_dir() {
@@ -76,16 +80,16 @@ impl Supervisor {
     }
 
     fn alive(&self) -> Vec<Container> {
-        let alive = |c: &Container| matches!(c.state.status, Status::Running | Status::Paused | Status::Restarting);
-        self.containers().into_iter().filter(alive).collect()
+        self.containers().into_iter().filter(is_alive).collect()
     }
 
     /// Brings the containers that should run together with what the shim knows of them.
     async fn reunite(self: &Rc<Self>, entries: Vec<Entry>) {
         let mut entries: BTreeMap<String, Entry> = entries.into_iter().map(|entry| (entry.id.clone(), entry)).collect();
-        for container in self.alive() {
-            let id = container.record.id.clone();
+        for id in self.alive().into_iter().map(|container| container.record.id.clone()) {
             let entry = entries.remove(&id);
+            // What was reported meanwhile counts more.
+            let Some(container) = self.container(&id).ok().filter(is_alive) else { continue };
             if container.state.status == Status::Restarting {
                 let (this, id) = (self.clone(), id);
                 tokio::task::spawn_local(async move { this.start_container(&id).await });
@@ -147,6 +151,12 @@ impl Supervisor {
     /// Goes on with a running container: its names, its ports, its health.
     async fn resume(self: &Rc<Self>, container: &Container) {
         let record = &container.record;
+        // Who takes apart what ended meanwhile comes after.
+        let lock = self.container_lock(&record.id);
+        let _held = lock.lock().await;
+        if self.look(&record.id, is_alive) != Some(true) {
+            return;
+        }
         if !record.endpoints.is_empty() {
             self.hold_network(&record.id);
         }
@@ -241,6 +251,10 @@ pub(super) fn clear(paths: &Paths, project: &str, id: &str, path: &Path) -> io::
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+fn is_alive(container: &Container) -> bool {
+    matches!(container.state.status, Status::Running | Status::Paused | Status::Restarting)
 }
 
 fn remove_if_there(folder: &Path) -> io::Result<()> {

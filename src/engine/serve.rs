@@ -41,6 +41,16 @@ impl Supervisor {
                 let reply = self.explain(&request).map_or_else(Reply::Failed, |outlook| Reply::Plan(Box::new(outlook)));
                 reply_to(frames, &reply).await
             }
+            Request::Succeed { version } => {
+                let Some(program) = fds.into_iter().next() else { return Err(io::ErrorKind::InvalidData.into()) };
+                let handed = self.hand_over(&version, program).await;
+                let reply = handed.as_ref().map_or_else(|e| Reply::Failed(e.clone()), |_| Reply::Done);
+                let told = reply_to(frames, &reply).await;
+                if handed == Ok(true) {
+                    self.step_down();
+                }
+                told
+            }
             verb => self.carry_out(frames, verb).await,
         }
     }
@@ -99,6 +109,7 @@ impl Supervisor {
             }
             Request::Disconnect { container, network } => self.disconnect(&container, &network).await,
             Request::Events
+            | Request::Succeed { .. }
             | Request::Exec(_)
             | Request::Run(_)
             | Request::Attach { .. }

@@ -52,7 +52,6 @@ impl Supervisor {
                     state.status = if state.started.is_some() { Status::Exited } else { Status::Created };
                     state.exit_code = failure.code;
                     state.error = Some(failure.message.clone());
-                    state.ports.clear();
                 })?;
                 self.release(&container).await;
                 self.tell(&container, Action::Error { message: failure.message.clone() });
@@ -118,9 +117,11 @@ impl Supervisor {
         let mut ports = container.state.ports.clone();
         if !kept && record.joins.net.is_none() {
             let netns = created.netns.ok_or_else(|| failed(&"the runtime gave no network namespace"))?;
-            self.attach_network(record, netns).await?;
-            ports = self.publish_ports(record).await?;
+            let attached = self.attach_network(record, netns).await;
+            // From here on there is something to take apart.
             self.hold_network(&record.id);
+            attached?;
+            ports = self.publish_ports(record).await?;
         }
         self.change(&record.id, |state| {
             *state = RunState {
@@ -137,6 +138,7 @@ impl Supervisor {
                 backoff: state.backoff,
                 ports,
                 listened: kept && state.listened,
+                prepared: std::mem::take(&mut state.prepared),
                 ..RunState::default()
             };
         })?;

@@ -2,7 +2,7 @@
 //!
 //! Readers take no lock: each file is replaced atomically.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -37,6 +37,9 @@ pub struct Record {
     pub number: u32,
     /// Made by `run`.
     pub oneoff: bool,
+    /// Id of the container that it runs a step of `pre_start` for.
+    #[serde(default)]
+    pub prepares: Option<String>,
     /// Image as the file names it.
     pub image: String,
     /// Digest of the image's configuration.
@@ -248,6 +251,8 @@ pub struct RunState {
     pub pid: i32,
     /// Its start time in clock ticks since boot, which tells it from a later process of the same number.
     pub start_time: u64,
+    /// Steps of `pre_start` that have succeeded for it, by index.
+    pub prepared: BTreeSet<usize>,
     /// Last start.
     pub started: Option<Timestamp>,
     /// Last end.

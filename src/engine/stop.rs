@@ -156,6 +156,7 @@ impl Supervisor {
         if matches!(container.state.status, Status::Running | Status::Paused) {
             return Err(Failure::new(format!("container {} runs; stop it first", container.record.name)));
         }
+        Box::pin(self.clear_preparations(id)).await?;
         self.tell(&container, Action::Removing);
         // One whose removal is cut off can only be removed: parts of it are gone.
         self.change(id, |state| state.status = Status::Dead)?;
@@ -204,9 +205,8 @@ impl Supervisor {
             let host_users = if super::hosts::reaches_host(record) { addresses } else { Vec::new() };
             self.depart(Departure { ifnames: host_ifnames(record), mappings, host_users }).await;
         }
-        let Some(shim) = self.present_shim() else { return };
-        let _ = shim.forget(&record.id).await;
         let published = !ports.is_empty();
+        // Copies are let go of even where no shim keeps the originals: they hold ports.
         let (dns, ports) = (dns_key(&record.id), ports_key(&record.id));
         let below = format!("{ports}/");
         let mut let_go = BTreeSet::new();
@@ -215,8 +215,11 @@ impl Supervisor {
             let_go.extend(gone);
             gone.is_none()
         });
-        for key in let_go {
-            let _ = shim.discard(key).await;
+        if let Some(shim) = self.present_shim() {
+            let _ = shim.forget(&record.id).await;
+            for key in let_go {
+                let _ = shim.discard(key).await;
+            }
         }
         if published {
             let _ = self.change(&record.id, |state| state.ports.clear());

@@ -21,9 +21,9 @@ use nix::sys::signal::Signal;
 use tokio::net::UnixListener;
 use tokio::sync::{Mutex, RwLock, Semaphore, broadcast, watch};
 
-use super::client::supervisor_args;
 use super::control::{Action, Event, Failure, Kind};
 use super::departures::Departures;
+use super::door::Door;
 use super::estate::Estate;
 use super::exec::ExecEnd;
 use super::guests::Guests;
@@ -41,7 +41,7 @@ use crate::runtime::{cgroup, shim};
 use crate::sys::file::Lock;
 use crate::sys::frame::AsyncFrames;
 use crate::sys::path::short_path;
-use crate::sys::process;
+use crate::sys::process::{self, RUNTIME_FILES};
 
 /// Containers that are created or started at the same time; more only wait for each other in the kernel.
 const LAUNCHES: usize = 8;
@@ -87,7 +87,7 @@ pub(crate) struct Supervisor {
     /// Anonymous volumes that wait for a container, by its place in the project.
     pub(crate) estates: RefCell<BTreeMap<String, Estate>>,
     pub(crate) exec_ends: RefCell<BTreeMap<String, ExecEnd>>,
-    shim: RefCell<Option<Rc<shim::Client>>>,
+    pub(super) shim: RefCell<Option<Rc<shim::Client>>>,
     containers: RefCell<BTreeMap<String, Container>>,
     locks: RefCell<BTreeMap<String, Rc<Mutex<()>>>>,
     pulse: watch::Sender<()>,
@@ -96,8 +96,10 @@ pub(crate) struct Supervisor {
     pub(crate) turn: Turn,
     clients: Cell<usize>,
     /// Shims lost in a row, and when the last one was.
-    losses: Cell<(u32, Option<Instant>)>,
+    pub(super) losses: Cell<(u32, Option<Instant>)>,
     given_up: Cell<bool>,
+    /// Another program supervises from now on.
+    pub(super) succeeded: Cell<bool>,
 }
 
 /// One command at a time changes the stack. `stop`, `kill` and `down` break off one that still waits.
@@ -146,6 +148,7 @@ fn run(args: &[String]) -> io::Result<()> {
     let Some(lock) = Lock::try_exclusive(&paths.lock(project))? else {
         return Ok(());
     };
+    process::spare_files(RUNTIME_FILES)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(16).build()?;
     let local = tokio::task::LocalSet::new();
     let result = local.block_on(&runtime, Supervisor::serve(paths, project.clone(), open_files, first));
@@ -156,6 +159,7 @@ fn run(args: &[String]) -> io::Result<()> {
 
 impl Supervisor {
     async fn serve(paths: Paths, project: String, open_files: Rlimit, first: Option<UnixStream>) -> io::Result<()> {
+        let door = Door::new();
         let listener = listen(&paths, &project)?;
         let store = Store::open(&paths.lib).map_err(io::Error::other)?;
         let this = Rc::new(Self {
@@ -191,26 +195,32 @@ impl Supervisor {
             clients: Cell::new(0),
             losses: Cell::default(),
             given_up: Cell::new(false),
+            succeeded: Cell::new(false),
             paths,
             project,
         });
         this.recover().await?;
+        this.drop_preparations();
         this.watch_network();
         this.watch_names();
         if let Some(socket) = first {
             this.clone().welcome(AsyncFrames::from_std(socket)?);
         }
-        this.attend(&listener).await;
+        this.attend(&listener, door).await;
+        if this.succeeded.get() {
+            this.departed().await;
+            return Ok(());
+        }
         this.leave().await
     }
 
     /// The main loop: until nothing runs and nobody asks.
-    async fn attend(self: &Rc<Self>, listener: &UnixListener) {
+    async fn attend(self: &Rc<Self>, listener: &UnixListener, mut door: Door) {
         let mut pulse = self.pulse.subscribe();
-        while !self.given_up.get() && !self.is_idle() {
+        while !self.given_up.get() && !self.succeeded.get() && !self.is_idle() {
             tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((socket, _)) => self.clone().welcome(AsyncFrames::new(socket)),
+                accepted = door.accept(listener) => match accepted {
+                    Ok(socket) => self.clone().welcome(AsyncFrames::new(socket)),
                     Err(e) => tracing_line(&format!("accept: {e}")),
                 },
                 changed = pulse.changed() => if changed.is_err() { return },
@@ -260,73 +270,20 @@ impl Supervisor {
         Ok(())
     }
 
-    /// The shim; started at first need.
-    pub(crate) fn shim(self: &Rc<Self>) -> Result<Rc<shim::Client>, Failure> {
-        if let Some(shim) = self.shim.borrow().as_ref() {
-            return Ok(shim.clone());
-        }
-        let client = shim::Client::spawn(&self.shim_options())
-            .map_err(|e| Failure::new(format!("the process that holds the containers could not be started: {e}")))?;
-        Ok(self.adopt_shim(client))
+    /// How many commands talk to this process.
+    pub(crate) fn clients(&self) -> usize {
+        self.clients.get()
     }
 
-    /// The shim, if there is one.
-    pub(crate) fn present_shim(&self) -> Option<Rc<shim::Client>> {
-        self.shim.borrow().clone()
-    }
-
-    /// Leaves descriptors with the shim, and a copy here for the shim after it.
-    pub(crate) async fn keep(self: &Rc<Self>, key: &str, fds: Vec<OwnedFd>) -> Result<(), Failure> {
-        self.remember_fds(key, &fds);
-        let stored = self.shim()?.store(key, fds).await;
-        stored.map_err(|e| Failure::new(format!("descriptors could not be left with the shim: {e}")))
-    }
-
-    /// Copies descriptors that the shim keeps.
-    pub(crate) fn remember_fds<'a>(&self, key: &str, fds: impl IntoIterator<Item = &'a OwnedFd>) {
-        let copies = fds.into_iter().filter_map(|fd| fd.try_clone().ok()).collect();
-        self.keepsakes.borrow_mut().insert(key.to_owned(), copies);
-    }
-
-    fn shim_options(&self) -> shim::SpawnOptions {
-        let mut restart_argv = supervisor_args(&self.paths, &self.project);
-        restart_argv.push(open_files::argument(&self.open_files));
-        shim::SpawnOptions { run_dir: self.paths.project_run(&self.project), restart_argv }
-    }
-
-    /// Takes over a connected shim and listens to what it reports.
-    pub(crate) fn adopt_shim(self: &Rc<Self>, client: shim::Client) -> Rc<shim::Client> {
-        let client = Rc::new(client);
-        *self.shim.borrow_mut() = Some(client.clone());
-        let (this, listening) = (self.clone(), client.clone());
-        tokio::task::spawn_local(async move {
-            while let Some(event) = listening.next_event().await {
-                this.clone().on_shim_event(event);
-            }
-            drop(listening);
-            this.on_shim_lost().await;
-        });
-        client
-    }
-
-    /// Counts the loss of a shim: how many there were in a row.
-    pub(crate) fn shim_losses(&self) -> u32 {
-        let (count, last) = self.losses.get();
-        let in_a_row = last.is_some_and(|last| last.elapsed() < super::restart::STABLE);
-        let count = if in_a_row { count + 1 } else { 1 };
-        self.losses.set((count, Some(Instant::now())));
-        count
+    /// Wakes who waits for a change of anything.
+    pub(crate) fn wake(&self) {
+        self.pulse.send_replace(());
     }
 
     /// Ends this process, whatever runs.
     pub(crate) fn give_up(&self) {
         self.given_up.set(true);
         self.pulse.send_replace(());
-    }
-
-    /// Forgets a shim that ended; whether there was one that should not have.
-    pub(crate) fn lose_shim(&self) -> bool {
-        self.shim.borrow_mut().take().is_some()
     }
 
     /// Lets go of the root file systems of removed containers, when nobody waits any more: the last one to hold a file

@@ -86,6 +86,13 @@ pub enum Action {
         /// What it takes the place of.
         replaces: Option<Replaced>,
     },
+    /// Run a step of `pre_start` for a container that has not started yet.
+    Prepare {
+        /// Which.
+        container: Reference,
+        /// Index of the step.
+        step: usize,
+    },
     /// Start a container.
     StartContainer {
         /// Which.
@@ -250,7 +257,8 @@ impl Action {
     /// The existing or planned container it is about; `None` for `CreateContainer`, which makes one.
     pub fn container(&self) -> Option<&Reference> {
         match self {
-            Self::StartContainer { container }
+            Self::Prepare { container, .. }
+            | Self::StartContainer { container }
             | Self::StopContainer { container, .. }
             | Self::RemoveContainer { container, .. }
             | Self::KillContainer { container, .. }

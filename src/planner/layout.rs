@@ -48,6 +48,9 @@ impl<'a, 'd> Layout<'a, 'd> {
         }
         if !self.decided.asked.no_start {
             self.restarts();
+            for (name, containers) in &self.finally {
+                self.builder.prepare(name, containers);
+            }
         }
         self.lay_networks();
         self.lay_volumes();
@@ -103,7 +106,8 @@ impl<'a, 'd> Layout<'a, 'd> {
         let decision = &decided.decisions[name];
         let renew = decided.asked.renew_anonymous_volumes;
         for (container, cause) in &decision.surplus {
-            self.builder.remove(container, Anonymous::Leave, cause);
+            // Nothing could mount an anonymous volume again once its container is gone.
+            self.builder.remove(container, Anonymous::Remove, cause);
         }
         let mut all = Vec::new();
         for container in &decision.keep {

@@ -96,6 +96,11 @@ fn start(builder: &mut Builder<'_>) {
             State::Running | State::Restarting | State::Dead => {}
         }
     }
+    for (name, containers) in &mut by_service {
+        containers.sort_by_key(|container| container.number);
+        let containers: Vec<Reference> = containers.iter().map(|container| reference(container)).collect();
+        builder.prepare(name, &containers);
+    }
     order_starts(builder, &wanted, &by_service);
 }
 

@@ -24,6 +24,7 @@ mod names;
 mod observed;
 mod options;
 mod plan;
+mod preparation;
 mod render;
 mod schedule;
 mod simulate;

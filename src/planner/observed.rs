@@ -46,6 +46,8 @@ pub struct ContainerView {
     pub image: String,
     /// State of its main process.
     pub state: State,
+    /// Steps of `pre_start` that have succeeded for it, by index.
+    pub prepared: BTreeSet<usize>,
     /// Result of its health check; `None` = it has none.
     pub health: Option<Health>,
     /// Networks it is attached to: real name → id of the network it was attached to.

@@ -66,6 +66,35 @@ fn assert_ordered(project: &Project, plan: &Plan) {
     }
 }
 
+/// A container starts after it was prepared, each step after the one before, and what it depends on comes first.
+fn assert_prepared(project: &Project, plan: &Plan) {
+    for (name, service) in &project.services {
+        let prepares =
+            picked(plan, |action| matches!(action, Action::Prepare { .. }) && action.service() == Some(name.as_str()));
+        for &prepare in &prepares {
+            let Action::Prepare { container, step } = &plan.step(prepare).action else { continue };
+            let shared = !service.pre_start[*step].per_replica;
+            let starting = picked(plan, |action| {
+                matches!(action, Action::StartContainer { container: started }
+                    if started.service == *name && (shared || started == container))
+            });
+            assert!(!starting.is_empty(), "nothing is prepared that does not start");
+            for start in starting {
+                assert!(reaches(plan, prepare, start), "{name} is prepared before it starts");
+            }
+            for (dependency, _) in graph::dependencies(service) {
+                for earlier in starts(plan, &dependency) {
+                    assert!(reaches(plan, earlier, prepare), "{name} is prepared after {dependency} started");
+                }
+            }
+        }
+        let alike = |a: &StepId, b: &StepId| plan.step(*a).action == plan.step(*b).action;
+        // Two containers that want the same name are a problem of its own.
+        let once = prepares.iter().all(|a| prepares.iter().all(|b| a == b || !alike(a, b)));
+        assert!(once || !plan.problems.is_empty(), "each step runs once");
+    }
+}
+
 /// Only what this project made is touched.
 fn assert_own(project: &Project, observed: &Observed, plan: &Plan) {
     for id in plan.ids() {
@@ -159,6 +188,7 @@ proptest! {
         let plan = plan(&project, &observed, &options);
         assert_acyclic(&plan);
         assert_ordered(&project, &plan);
+        assert_prepared(&project, &plan);
         assert_own(&project, &observed, &plan);
     }
 }

@@ -88,6 +88,7 @@ fn head(project: &str, step: &Step, restarted: bool) -> String {
         Action::RemoveVolume { name } => format!("- remove volume {name}"),
         Action::CreateContainer { name, replaces: Some(_), .. } => format!("~ recreate {}", short(name)),
         Action::CreateContainer { name, replaces: None, .. } => format!("+ create {}", short(name)),
+        Action::Prepare { container, step } => format!("> run pre_start[{step}] of {}", short(&container.name)),
         Action::StartContainer { container } if restarted => format!("~ restart {}", short(&container.name)),
         Action::StartContainer { container } => format!("> start {}", short(&container.name)),
         Action::StopContainer { container, .. } => format!("- stop {}", short(&container.name)),

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::spec::hash::config_hash;
 use crate::spec::model::{
-    Condition, Dependency, FileMount, Healthcheck, MountKind, Network, Port, Project, Service, Volume, VolumeMount,
+    Condition, Dependency, FileMount, Healthcheck, MountKind, Network, Port, Project, Service, StartHook, Volume,
+    VolumeMount,
 };
 
 pub(super) const PROJECT: &str = "p";
@@ -32,15 +33,16 @@ struct Dice {
     checked: bool,
     secret: bool,
     port: u8,
+    prepared: u8,
 }
 
 fn dice() -> impl Strategy<Value = Dice> {
     let dependencies = vec((0usize..8, 0u8..3, any::<bool>(), any::<bool>()), 0..3);
     let share = prop_oneof![3 => Just(None), 1 => (0usize..8, 0u8..3).prop_map(Some)];
-    let rest = (0u8..8, 0u8..4, 0u8..4, any::<bool>(), any::<bool>(), any::<bool>(), 0u8..4);
+    let rest = (0u8..8, 0u8..4, 0u8..4, any::<bool>(), any::<bool>(), any::<bool>(), 0u8..4, 0u8..5);
     (dependencies, share, rest).prop_map(|(dependencies, share, rest)| {
-        let (networks, volumes, scale, fixed_name, checked, secret, port) = rest;
-        Dice { dependencies, share, networks, volumes, scale, fixed_name, checked, secret, port }
+        let (networks, volumes, scale, fixed_name, checked, secret, port, prepared) = rest;
+        Dice { dependencies, share, networks, volumes, scale, fixed_name, checked, secret, port, prepared }
     })
 }
 
@@ -97,6 +99,9 @@ fn service(index: usize, dice: &Dice) -> Service {
     if dice.secret {
         service.secrets.push(FileMount { source: "token".into(), ..FileMount::default() });
     }
+    // None, one of a kind, or both kinds.
+    let kinds = [&[][..], &[], &[false], &[true], &[false, true]][usize::from(dice.prepared)];
+    service.pre_start = kinds.iter().map(|&per_replica| StartHook { per_replica, ..StartHook::default() }).collect();
     if dice.port > 1 {
         let published = Some(format!("80{}", dice.port));
         service.ports.push(Port { target: 80, published, ..Port::default() });
@@ -220,6 +225,7 @@ fn container(project: &Project, observed: &Observed, index: usize, found: &Found
             5 => State::Dead,
             _ => State::Running,
         },
+        prepared: (0..usize::from(found.health)).collect(),
         health: match found.health {
             0 => None,
             1 => Some(Health::Starting),

@@ -56,6 +56,9 @@ pub fn apply(project: &Project, state: &mut Observed, action: &Action) {
                 state.containers.remove(&id);
             }
         }
+        Action::Prepare { container, step } => change(state, container, |found| {
+            found.prepared.insert(*step);
+        }),
         Action::StartContainer { container } => {
             let checked = project.services.get(&container.service).is_some_and(|service| service.healthcheck.is_some());
             change(state, container, |found| {

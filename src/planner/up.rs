@@ -154,7 +154,7 @@ fn orphans(builder: &mut Builder<'_>, asked: &Up) {
         observed.containers.values().filter(|container| is_orphan(project, options, container)).collect();
     if asked.remove_orphans {
         for container in orphans {
-            builder.remove(container, super::Anonymous::Leave, &super::Cause::Orphan);
+            builder.remove(container, super::Anonymous::Remove, &super::Cause::Orphan);
         }
         return;
     }

@@ -73,6 +73,8 @@ pub(crate) enum Request {
         key: String,
     },
     List,
+    /// Supervisors are started from the program that comes along.
+    Succeed,
     Forget {
         id: String,
     },

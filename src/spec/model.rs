@@ -179,7 +179,7 @@ model! {
         /// Commands run in the container after its start.
         post_start: Vec<Hook>,
         /// Init containers.
-        pre_start: Option<serde_json::Value>,
+        pre_start: Vec<StartHook>,
         /// Commands run in the container before its stop.
         pre_stop: Vec<Hook>,
         /// All capabilities and devices.
@@ -450,6 +450,26 @@ model! {
         working_dir: Option<String>,
         /// Environment.
         environment: OptionalMap,
+    }
+}
+
+model! {
+    /// An init container: it runs to its end before a service's container starts.
+    pub struct StartHook {
+        /// Command; `None` = the image's.
+        command: Option<Vec<String>>,
+        /// Image; `None` = the service's, which a build gives.
+        image: Option<String>,
+        /// User.
+        user: Option<String>,
+        /// All capabilities.
+        privileged: bool,
+        /// Working directory.
+        working_dir: Option<String>,
+        /// Environment, added to the service's.
+        environment: OptionalMap,
+        /// Once for each container of the service, not once for the service.
+        per_replica: bool,
     }
 }
 

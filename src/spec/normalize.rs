@@ -95,10 +95,8 @@ fn policies(service: &mut Service) {
     if service.pull_policy.as_deref() == Some("if_not_present") {
         service.pull_policy = Some("missing".into());
     }
-    if let (Some(hooks), Some(image)) = (&mut service.pre_start, &service.image) {
-        for hook in hooks.as_array_mut().into_iter().flatten().filter_map(serde_json::Value::as_object_mut) {
-            hook.entry("image").or_insert_with(|| image.as_str().into());
-        }
+    for hook in &mut service.pre_start {
+        hook.image = hook.image.take().or_else(|| service.image.clone());
     }
     if let (Some(scale), Some(deploy)) = (service.scale, &mut service.deploy) {
         deploy.replicas.get_or_insert(scale);

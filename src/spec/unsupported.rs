@@ -23,7 +23,6 @@ const UNSUPPORTED: &[(&str, Cost)] = &[
     ("services.*.gpus", Convenience),
     ("services.*.isolation", Convenience),
     ("services.*.models", Convenience),
-    ("services.*.pre_start", Safety),
     ("services.*.provider", Safety),
     ("services.*.storage_opt", Safety),
     ("services.*.use_api_socket", Convenience),

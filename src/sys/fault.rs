@@ -1,8 +1,8 @@
 //! Fault points, always compiled in: `STACK_FAULT` makes a process die, fail or pause at the N-th point that it passes.
 //!
 //! Points stand before and after every action of a plan, every request to the shim, and every part of a file's
-//! replacement. The value is `KIND@N` or `KIND@ROLE:N`: `kill` (SIGKILL), `err` (the disk is full) or `delay` (a
-//! second), in the `command`, the `supervisor` (if no role is given) or the `shim`. `trace@PATH` appends the name of
+//! replacement. The value is `KIND@N` or `KIND@ROLE:N`: `kill` (SIGKILL), `err` (the disk is full), `files` (no more files may
+//! be opened) or `delay` (a second), in the `command`, the `supervisor` (if no role is given) or the `shim`. `trace@PATH` appends the name of
 //! every point that any of them passes to a file. The crash tests drive them; nothing else sets them.
 
 use std::fs::OpenOptions;
@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Signal, getpid, kill_process};
 
 /// The environment variable.
@@ -37,7 +38,7 @@ struct Fault {
 #[derive(Debug)]
 enum Kind {
     Kill,
-    Fail,
+    Fail(Errno),
     Delay,
     Trace(PathBuf),
 }
@@ -90,7 +91,7 @@ pub fn point(name: impl FnOnce() -> String) -> io::Result<()> {
     ARMED.store(false, Ordering::Relaxed);
     match fault.map(|fault| fault.kind) {
         Some(Kind::Kill) => kill_process(getpid(), Signal::KILL).map_err(Into::into),
-        Some(Kind::Fail) => Err(io::ErrorKind::StorageFull.into()),
+        Some(Kind::Fail(errno)) => Err(errno.into()),
         Some(Kind::Delay) => {
             drop(guard);
             std::thread::sleep(Duration::from_secs(1));
@@ -106,7 +107,8 @@ fn parse(text: &str, role: &str) -> Option<Fault> {
     let (kind, elsewhere, left) = match kind {
         "trace" => (Kind::Trace(place.into()), false, 0),
         "kill" => (Kind::Kill, wanted != role, number.parse().ok()?),
-        "err" => (Kind::Fail, wanted != role, number.parse().ok()?),
+        "err" => (Kind::Fail(Errno::NOSPC), wanted != role, number.parse().ok()?),
+        "files" => (Kind::Fail(Errno::MFILE), wanted != role, number.parse().ok()?),
         "delay" => (Kind::Delay, wanted != role, number.parse().ok()?),
         _ => return None,
     };

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd as _, OwnedFd, RawFd};
 
 use fs_err as fs;
 use nix::errno::Errno;
@@ -370,6 +370,15 @@ pub fn set_domain_name(name: &str) -> io::Result<()> {
     // SAFETY: the pointer is valid for the length given.
     let result = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Descriptors that an async runtime takes; where it can't have them, it panics.
+pub const RUNTIME_FILES: usize = 8;
+
+/// Fails if the caller may not open so many more files.
+pub fn spare_files(count: usize) -> io::Result<()> {
+    let copies: io::Result<Vec<OwnedFd>> = (0..count).map(|_| io::stdin().as_fd().try_clone_to_owned()).collect();
+    copies.map(drop)
 }
 
 /// Sets a resource limit (`RLIMIT_*`) of the caller.

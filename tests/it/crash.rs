@@ -71,6 +71,41 @@ fn the_command_may_be_killed() {
     assert!(!alive(pid));
 }
 
+/// A command that is killed at any moment leaves what the next one finishes.
+#[test]
+fn what_a_killed_command_began_is_finished_by_the_next() {
+    let sandbox = Sandbox::with(
+        r#"
+services:
+  db: { image: stack/host, init: true, command: ["sleep", "infinity"], volumes: ["data:/data"], healthcheck: { test: ["CMD", "true"] } }
+  app: { image: stack/host, init: true, command: ["sleep", "infinity"], depends_on: { db: { condition: service_healthy } } }
+volumes: { data: {} }
+"#,
+    );
+    let kill_at = |words: &str, said: &str| {
+        let command = sandbox.start(words);
+        command.until_said(said);
+        command.signal(nix::sys::signal::Signal::SIGKILL);
+        command.finish()
+    };
+    for said in ["Creating", "Created", "Starting", "Started", "Waiting", "Healthy"] {
+        kill_at("up -d", said);
+        sandbox.stack("up -d").ok();
+        assert_eq!(sandbox.stack("plan --detailed-exitcode").code, 0, "up killed at {said}");
+        assert_eq!(sandbox.ps().iter().filter(|row| row["State"] == "running").count(), 2, "up killed at {said}");
+        sandbox.stack("down -v").ok();
+        assert_eq!(sandbox.left(), Vec::<String>::new(), "up killed at {said}");
+    }
+    for said in ["Stopping", "Stopped", "Removing", "Removed"] {
+        sandbox.stack("up -d").ok();
+        kill_at("down -v", said);
+        sandbox.stack("up -d").ok();
+        assert_eq!(sandbox.stack("plan --detailed-exitcode").code, 0, "down killed at {said}");
+        sandbox.stack("down -v").ok();
+        assert_eq!(sandbox.left(), Vec::<String>::new(), "down killed at {said}");
+    }
+}
+
 #[test]
 fn exit_codes_are_known_though_the_shim_was_killed() {
     let sandbox = Sandbox::with(

@@ -5,7 +5,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 
 use crate::poll::until_true;
-use crate::sandbox::{Sandbox, alive};
+use crate::sandbox::{STACK, Sandbox, alive};
 
 const PAIR: &str = r#"
 services:
@@ -17,13 +17,23 @@ volumes: { data: {} }
 /// The disk is full for one write after the other: each time `up` says so, nothing is broken, and the next one works.
 #[test]
 fn a_full_disk_is_named_and_forgiven() {
+    is_named_and_forgiven("err", "No space left on device");
+}
+
+/// The same where no more files may be opened.
+#[test]
+fn too_many_open_files_are_named_and_forgiven() {
+    is_named_and_forgiven("files", "Too many open files");
+}
+
+fn is_named_and_forgiven(fault: &str, named: &str) {
     let sandbox = Sandbox::with(PAIR);
     let mut failed = 0;
     for point in (1..).step_by(5) {
-        let ran = sandbox.stack_env(&[("STACK_FAULT", &format!("err@{point}"))], "up -d");
+        let ran = sandbox.stack_env(&[("STACK_FAULT", &format!("{fault}@{point}"))], "up -d");
         if ran.code != 0 {
             failed += 1;
-            assert!(ran.err.contains("no storage space"), "point {point}: {ran}");
+            assert!(ran.err.contains(named), "point {point}: {ran}");
         }
         let again = sandbox.stack_env(&[("STACK_FAULT", "off")], "up -d");
         assert_eq!(again.code, 0, "point {point}: {again}");
@@ -55,6 +65,43 @@ fn a_root_without_room_works_again_when_there_is_some() {
     assert_eq!(sandbox.field("app", "State"), "running");
     sandbox.stack("down -v").ok();
     mount(&["umount", "-l", root]);
+}
+
+/// A supervisor, and then a command, that really may open no more files than it has.
+#[test]
+fn a_limit_of_open_files_is_named_and_forgiven() {
+    let sandbox = Sandbox::with(PAIR);
+    sandbox.stack("up -d").ok();
+    let [supervisor] = sandbox.processes("__supervisor")[..] else { panic!("one supervisor") };
+    let limit = |soft: usize| {
+        let words = ["--pid", &supervisor.to_string(), &format!("--nofile={soft}:")];
+        assert!(Command::new("prlimit").args(words).status().unwrap().success());
+    };
+    let used = fs_err::read_dir(format!("/proc/{supervisor}/fd")).unwrap().count();
+    let mut failed = 0;
+    for less in [0, 1, 2, 3, 4, 5, 6, 8] {
+        limit(used - less);
+        let ran = sandbox.stack("up -d --force-recreate");
+        if ran.code != 0 {
+            failed += 1;
+            assert!(ran.err.contains("Too many open files"), "{less} files less: {ran}");
+        }
+        limit(4096);
+        let again = sandbox.stack("up -d");
+        assert_eq!(again.code, 0, "after {less} files less: {again}");
+        assert_eq!(sandbox.ps().iter().filter(|row| row["State"] == "running").count(), 2, "{less} files less");
+        assert_eq!(sandbox.stack("plan --detailed-exitcode").code, 0, "{less} files less");
+    }
+    assert!(failed >= 5, "{failed} failed");
+    let mut failed = 0;
+    for files in 4..20 {
+        let ran = sandbox.shell(&[("STACK", STACK)], &format!("ulimit -n {files}; exec $STACK up -d"));
+        failed += usize::from(ran.code != 0);
+        assert!(ran.code == 0 || ran.err.contains("open files"), "a command with {files} files: {ran}");
+    }
+    assert!(failed >= 3, "{failed} failed");
+    sandbox.stack("down -v").ok();
+    assert_eq!(sandbox.left(), Vec::<String>::new());
 }
 
 #[test]

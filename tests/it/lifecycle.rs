@@ -182,3 +182,35 @@ services:
     let ran = sandbox.stack("stop given").ok();
     assert!(begin.elapsed().as_secs() >= 1 && !ran.err.contains("no handler"), "{ran}");
 }
+
+/// The time of every line that a service logged, in seconds.
+fn log_times(sandbox: &Sandbox, service: &str) -> Vec<f64> {
+    let out = sandbox.stack(&format!("logs --no-log-prefix -t {service}")).ok().out;
+    let time = |line: &str| line.split(' ').next()?.parse::<jiff::Timestamp>().ok();
+    out.lines().filter_map(time).map(|time| time.as_duration().as_secs_f64()).collect()
+}
+
+#[test]
+fn a_restart_policy_has_a_delay_and_a_window() {
+    let sandbox = Sandbox::with(
+        r#"
+services:
+  delayed:
+    image: stack/host
+    command: ["sh", "-c", "echo run; exit 1"]
+    deploy: { restart_policy: { condition: on-failure, delay: 700ms, max_attempts: 2 } }
+  windowed:
+    image: stack/host
+    command: ["sh", "-c", "echo run; sleep 0.4; exit 1"]
+    deploy: { restart_policy: { condition: on-failure, delay: 10ms, max_attempts: 1, window: 200ms } }
+"#,
+    );
+    sandbox.stack("up -d").ok();
+    until_true("a run longer than the window makes the attempts count anew", || {
+        log_times(&sandbox, "windowed").len() > 3
+    });
+    sandbox.until_state("delayed", "exited");
+    let times = log_times(&sandbox, "delayed");
+    assert_eq!(times.len(), 3, "{times:?}");
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= 0.7), "{times:?}");
+}

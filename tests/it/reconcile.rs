@@ -44,6 +44,21 @@ fn anonymous_volumes_survive_unless_renewed() {
 }
 
 #[test]
+fn anonymous_volumes_go_with_containers_that_nothing_takes_the_place_of() {
+    let sandbox = Sandbox::with(FILE);
+    let volumes = || {
+        fs_err::read_dir(sandbox.root().join("lib/volumes")).unwrap().flatten().filter(|e| e.path().is_dir()).count()
+    };
+    sandbox.stack("up -d --scale db=3").ok();
+    assert_eq!(volumes(), 3);
+    sandbox.stack("up -d --scale db=1").ok();
+    assert_eq!(volumes(), 1);
+    sandbox.file("stack.yaml", "services: { web: { image: stack/host, init: true, command: [sleep, infinity] } }");
+    sandbox.stack("up -d --remove-orphans").ok();
+    assert_eq!(volumes(), 0);
+}
+
+#[test]
 fn the_content_of_a_secret_is_part_of_a_service() {
     let sandbox = Sandbox::with(
         r#"

@@ -94,6 +94,11 @@ impl Client {
         self.do_it(&Request::Arm { text: text.to_owned() }, &[]).await
     }
 
+    /// Supervisors that the shim starts run `program` from now on.
+    pub async fn succeed(&self, program: OwnedFd) -> Result<(), Error> {
+        self.do_it(&Request::Succeed, &[program]).await
+    }
+
     /// Lets a parked container run; returns after its exec succeeded. On an error nothing of it is left.
     pub async fn start(&self, id: &str) -> Result<(), Error> {
         self.do_it(&Request::Start { id: id.to_owned() }, &[]).await
@@ -226,6 +231,11 @@ impl Client {
     pub fn pidfd(&self) -> Option<OwnedFd> {
         let id = i32::try_from(lock(self.child.as_ref()?).id()).ok()?;
         process::pidfd_open(id).ok()
+    }
+
+    /// Whether the shim is still there.
+    pub fn is_connected(&self) -> bool {
+        lock(&self.waiting).is_some()
     }
 
     async fn do_it(&self, request: &Request, fds: &[OwnedFd]) -> Result<(), Error> {

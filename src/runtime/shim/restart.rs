@@ -1,12 +1,13 @@
 //! Bringing a supervisor back.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
 
-use crate::sys::fault;
+use crate::sys::{exe, fault};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -17,6 +18,8 @@ const PROBATION: Duration = Duration::from_secs(10);
 pub(super) struct Restart {
     run_dir: PathBuf,
     argv: Vec<String>,
+    /// The program, if not this process's own.
+    program: Option<OwnedFd>,
     due: Option<Instant>,
     failures: u32,
     since: Instant,
@@ -24,12 +27,18 @@ pub(super) struct Restart {
 
 impl Restart {
     pub(super) fn new(run_dir: PathBuf, argv: Vec<String>) -> Self {
-        Self { run_dir, argv, due: None, failures: 0, since: Instant::now() }
+        Self { run_dir, argv, program: None, due: None, failures: 0, since: Instant::now() }
     }
 
     /// Whether there is a supervisor to start.
     pub(super) fn is_possible(&self) -> bool {
         !self.argv.is_empty()
+    }
+
+    /// Supervisors are started from another program from now on.
+    pub(super) fn start_from(&mut self, program: Option<OwnedFd>) {
+        self.program = program;
+        self.failures = 0;
     }
 
     /// A supervisor is there.
@@ -62,7 +71,7 @@ impl Restart {
         }
         let log = fs::OpenOptions::new().create(true).append(true).open(self.run_dir.join("supervisor.log"));
         let errors = log.map_or_else(|_| Stdio::null(), |log| Stdio::from(log.into_file()));
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(self.program.as_ref().map_or_else(|| "/proc/self/exe".into(), exe::path_of));
         std::os::unix::process::CommandExt::arg0(&mut command, "stack");
         // A fault point concerns one supervisor, not its successors.
         command.env_remove(fault::VARIABLE);

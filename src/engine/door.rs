@@ -1,0 +1,63 @@
+//! Where commands come in: a connection is answered even by a process that may open no more files.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::control::{Failure, Reply};
+use super::serve::reply_to;
+use crate::sys::frame::AsyncFrames;
+
+/// How long to wait where not even a refusal can be sent.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts connections, with a descriptor in reserve.
+#[derive(Debug)]
+pub(crate) struct Door {
+    reserve: Option<OwnedFd>,
+}
+
+impl Door {
+    /// A door with its reserve.
+    pub(crate) fn new() -> Self {
+        Self { reserve: reserve() }
+    }
+
+    /// The next connection. Where no descriptor is free for it, the reserve is given up for a moment: to whoever
+    /// connects it is said why nobody answers.
+    pub(crate) async fn accept(&mut self, listener: &UnixListener) -> io::Result<UnixStream> {
+        loop {
+            match listener.accept().await {
+                Ok((socket, _)) => return Ok(socket),
+                Err(e) if is_exhausted(&e) => self.turn_away(listener, &e).await,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    async fn turn_away(&mut self, listener: &UnixListener, error: &io::Error) {
+        drop(self.reserve.take());
+        let accepted = tokio::time::timeout(PAUSE, listener.accept()).await;
+        if let Ok(Ok((socket, _))) = accepted {
+            let failure = Failure::new(format!("the supervisor can take no more commands: {error}"))
+                .hint("let fewer commands run at the same time, or raise its limit with `prlimit --nofile`");
+            // Who has gone meanwhile need not know.
+            let _ = reply_to(&AsyncFrames::new(socket), &Reply::Failed(failure)).await;
+        } else {
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.reserve = reserve();
+    }
+}
+
+fn reserve() -> Option<OwnedFd> {
+    rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+/// Whether this process, or the machine, may open no more files.
+fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
