@@ -1,7 +1,7 @@
 //! A command's connection to a project's supervisor, which it starts where none runs.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use fs_err as fs;
+use rustix::fs::{Mode, OFlags};
 
 use super::control::{Reply, Request};
 use super::paths::Paths;

@@ -147,7 +147,9 @@ impl Supervisor {
                 self.report(control::Kind::Container, &name, &id, &service, end);
                 Ok(())
             }
-            Action::Prepare { container, step } => self.prepare(desired, &self.id_of(&container)?, step).await,
+            Action::Prepare { container, step } => {
+                Box::pin(self.prepare(desired, &self.id_of(&container)?, step)).await
+            }
             Action::StartContainer { container } => {
                 let id = self.id_of(&container)?;
                 self.change(&id, |state| {

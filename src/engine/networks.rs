@@ -145,13 +145,13 @@ pub fn ensure(
     key: &str,
     wanted: &model::Network,
 ) -> Result<Vec<String>, Failure> {
-    let network = match find(paths, &wanted.name).map_err(|e| Failure::new(e.to_string()))? {
-        Some(network) => network,
-        None => {
-            // What is left of an earlier one has the same bridge.
-            remove(paths, host, &wanted.name)?;
-            describe(paths, host, project, key, wanted)?
-        }
+    let found = find(paths, &wanted.name).map_err(|e| Failure::new(e.to_string()))?;
+    let network = if let Some(network) = found {
+        network
+    } else {
+        // What is left of an earlier one has the same bridge.
+        remove(paths, host, &wanted.name)?;
+        describe(paths, host, project, key, wanted)?
     };
     let bridge = network.to_bridge();
     host.ensure_bridge(&bridge).map_err(|e| failure(&wanted.name, &e))?;
