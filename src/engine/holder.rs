@@ -71,6 +71,10 @@ impl Supervisor {
 
     /// Forgets a shim that ended; whether there was one that should not have.
     pub(crate) fn lose_shim(&self) -> bool {
-        self.shim.borrow_mut().take().is_some()
+        let lost = self.shim.borrow_mut().take().is_some();
+        if lost {
+            self.orphan_networks();
+        }
+        lost
     }
 }

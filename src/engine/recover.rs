@@ -92,12 +92,15 @@ impl Supervisor {
             let Some(container) = self.container(&id).ok().filter(is_alive) else { continue };
             if container.state.status == Status::Restarting {
                 let (this, id) = (self.clone(), id);
-                tokio::task::spawn_local(async move { this.start_container(&id).await });
+                tokio::task::spawn_local(async move { this.start_again(&id).await });
                 continue;
             }
             match entry.map(|entry| entry.state) {
                 Some(State::Running) => self.resume(&container).await,
-                Some(State::Exited { status, at }) => self.clone().on_exit(&id, status.code, status.oom, at),
+                Some(State::Exited { status, at }) => {
+                    self.hold_network(&id);
+                    self.clone().on_exit(&id, status.code, status.oom, at);
+                }
                 Some(State::Parked) => {
                     let _ = self.change(&id, |state| state.status = Status::Created);
                     self.let_go(&container).await;
@@ -109,7 +112,7 @@ impl Supervisor {
                         if process::start_time(container.state.pid).ok() == Some(container.state.start_time) {
                             self.resume(&container).await;
                         } else {
-                            self.hold_network(&id);
+                            self.orphan_network(&id);
                             self.clone().on_exit(&id, UNKNOWN, false, Timestamp::now());
                         }
                     }

@@ -86,7 +86,10 @@ impl Supervisor {
     async fn launch(self: &Rc<Self>, container: &Container, fds: Option<Vec<OwnedFd>>) -> Result<(), Failure> {
         let record = &container.record;
         let failed = |e: &dyn std::fmt::Display| Failure::new(format!("container {}: {e}", record.name));
-        let kept = self.holds_network(&record.id);
+        if self.holds_network(&record.id) && !self.keeps_network(&record.id) {
+            self.release(container).await;
+        }
+        let kept = self.keeps_network(&record.id);
         let mounted = self.mounted_volumes(record).await?;
         let (paths, store, owned) = (self.paths.clone(), self.store.clone(), record.clone());
         let root = self.roots.borrow_mut().remove(&record.id);

@@ -278,11 +278,8 @@ impl Supervisor {
                 }
                 tokio::time::sleep(pace.pause(backoff)).await;
                 let still = self.look(&id, |container| container.state.status == Status::Restarting);
-                if still == Some(true)
-                    && let Err(e) = self.start_container(&id).await
-                {
-                    tracing_line(&e.message);
-                    self.retry_later(&id);
+                if still == Some(true) {
+                    self.start_again(&id).await;
                 }
             } else {
                 let lock = self.container_lock(&id);
@@ -295,8 +292,10 @@ impl Supervisor {
         });
     }
 
-    /// A restart that failed counts as one more failed run.
-    fn retry_later(self: &Rc<Self>, id: &str) {
+    /// Starts a container by its policy. A start that fails counts as one more failed run.
+    pub(crate) async fn start_again(self: &Rc<Self>, id: &str) {
+        let Err(e) = self.start_container(id).await else { return };
+        tracing_line(&e.message);
         let Ok(container) = self.container(id) else { return };
         let again = Policy::of(&container.record.config).wants(container.state.exit_code, container.state.restarts);
         if again && !container.state.stopped_by_user {

@@ -67,7 +67,8 @@ pub(crate) struct Supervisor {
     pub(crate) proxies: RefCell<BTreeMap<String, Proxy>>,
     /// What other stacks are told of the names on networks that they share, by network.
     pub(crate) told: RefCell<BTreeMap<String, Vec<dns::Record>>>,
-    held: RefCell<BTreeSet<String>>,
+    /// Containers with a part in the host's network, and whether the shim keeps theirs for the next start.
+    held: RefCell<BTreeMap<String, bool>>,
     pub(crate) departures: Departures,
     /// Copies of what the shim keeps for this stack, for the shim after it.
     pub(crate) keepsakes: RefCell<BTreeMap<String, Vec<OwnedFd>>>,
@@ -355,19 +356,34 @@ impl Supervisor {
         self.locks.borrow_mut().entry(id.to_owned()).or_default().clone()
     }
 
-    /// Whether the shim keeps a container's network, attached and with its ports published.
+    /// Whether something of a container is in the host's network: its end of links, its ports.
     pub(crate) fn holds_network(&self, id: &str) -> bool {
-        self.held.borrow().contains(id)
+        self.held.borrow().contains_key(id)
+    }
+
+    /// Whether the shim keeps a container's network, attached and with its ports published.
+    pub(crate) fn keeps_network(&self, id: &str) -> bool {
+        self.held.borrow().get(id) == Some(&true)
     }
 
     /// Notes that the shim keeps a container's network.
     pub(crate) fn hold_network(&self, id: &str) {
-        self.held.borrow_mut().insert(id.to_owned());
+        self.held.borrow_mut().insert(id.to_owned(), true);
     }
 
-    /// Notes that it does no more; whether it did.
+    /// Notes that no shim keeps a container's network any more: what is left of it can only be taken apart.
+    pub(crate) fn orphan_network(&self, id: &str) {
+        self.held.borrow_mut().insert(id.to_owned(), false);
+    }
+
+    /// The same of all containers: their shim is dead.
+    pub(super) fn orphan_networks(&self) {
+        self.held.borrow_mut().values_mut().for_each(|kept| *kept = false);
+    }
+
+    /// Notes that nothing of a container is in the host's network; whether something was.
     pub(crate) fn let_network_go(&self, id: &str) -> bool {
-        self.held.borrow_mut().remove(id)
+        self.held.borrow_mut().remove(id).is_some()
     }
 
     /// Follows the events from now on.
