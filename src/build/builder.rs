@@ -50,6 +50,7 @@ pub async fn build(request: &BuildRequest, store: &Store, progress: &dyn Fn(Buil
         scratch: OnceCell::new(),
         runner: Runner::default(),
         step: Cell::new(0),
+        afresh: Cell::new(request.no_cache),
         total: 0,
     };
     let result = builder.run(&tags).await;
@@ -78,6 +79,8 @@ pub(crate) struct Builder<'a> {
     pub(crate) runner: Runner,
     /// Number of the step under way.
     pub(crate) step: Cell<usize>,
+    /// Whether its stage takes no earlier results.
+    afresh: Cell<bool>,
     total: usize,
 }
 
@@ -149,6 +152,9 @@ impl Builder<'_> {
         }
         let mut state = self.base(index).map_err(|error| error.at(&place))?;
         self.end(begun, true);
+        let label = stage.label(index);
+        let named = self.request.no_cache_filter.iter().any(|name| name.eq_ignore_ascii_case(&label));
+        let outer = self.afresh.replace(self.request.no_cache || named);
         let triggers = std::mem::take(&mut state.config.config.on_build);
         for trigger in &triggers {
             let instruction = parse::trigger(trigger, stage.line).map_err(|problem| problem.at(place.clone()))?;
@@ -157,6 +163,7 @@ impl Builder<'_> {
         for instruction in &stage.instructions {
             self.instruction(index, &mut state, instruction).await?;
         }
+        self.afresh.set(outer);
         self.built[index] = Some(state);
         Ok(())
     }
@@ -281,7 +288,7 @@ impl Builder<'_> {
 
     /// An earlier result, unless the caller wants none.
     pub(crate) fn earlier(&self, key: &Digest) -> Option<Record> {
-        if self.request.no_cache { None } else { self.cache.get(key) }
+        if self.afresh.get() { None } else { self.cache.get(key) }
     }
 
     /// Takes an earlier result under one of `keys`; true if there was one.

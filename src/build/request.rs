@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::images::Registries;
+use crate::runtime::launch::Rlimit;
 
 /// Everything that decides a build. Paths are absolute and already checked to belong to the caller's project.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +27,8 @@ pub struct BuildRequest {
     pub tags: Vec<String>,
     /// Take no earlier results.
     pub no_cache: bool,
+    /// Names of stages that take no earlier results.
+    pub no_cache_filter: Vec<String>,
     /// When base images are fetched.
     pub pull: Pull,
     /// Where they are fetched from; None takes what the store has.
@@ -34,6 +37,8 @@ pub struct BuildRequest {
     pub additional_contexts: BTreeMap<String, ContextSource>,
     /// Network of RUN steps.
     pub network: Network,
+    /// Whether `RUN --network=host` may leave that network.
+    pub host_network: bool,
     /// Secrets that `RUN --mount=type=secret` can name, by id.
     pub secrets: BTreeMap<String, Secret>,
     /// Sockets of the ssh agents that `RUN --mount=type=ssh` can name, by id.
@@ -44,6 +49,8 @@ pub struct BuildRequest {
     pub memory: Option<u64>,
     /// Size of /dev/shm in RUN steps in bytes; 64 MiB if None.
     pub shm_size: Option<u64>,
+    /// Resource limits of RUN steps.
+    pub rlimits: Vec<Rlimit>,
     /// Certificate authorities (PEM) that RUN steps are offered beside those of their image.
     pub certificates: Option<Vec<u8>>,
     /// Directory of the store (`lib`): step cache and cache mounts live in its `build` folder.

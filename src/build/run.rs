@@ -61,6 +61,9 @@ impl Builder<'_> {
         key.list(&[&state.config.config.user, &state.config.config.working_dir]);
         key.text(decided.script.as_ref().map_or("", |(_, content)| content));
         key.text(&format!("{:?} {:?}", decided.network, self.request.extra_hosts));
+        if !self.request.rlimits.is_empty() {
+            key.text(&format!("{:?}", self.request.rlimits));
+        }
         mounts.add_to(&mut key);
         let keys = [key.finish()];
         if self.take_earlier(state, &keys, text)? {
@@ -149,9 +152,9 @@ impl Builder<'_> {
             None => self.request.network,
             Some("default") => Network::Default,
             Some("none") => Network::None,
-            Some("host") if self.request.network == Network::Host => Network::Host,
+            Some("host") if self.request.host_network || self.request.network == Network::Host => Network::Host,
             Some("host") => {
-                let hint = "build with the host's network: `network: host` under build";
+                let hint = "allow it: `entitlements: [network.host]` under build";
                 return Err(Problem::new("RUN --network=host is not allowed in this build").hint(hint).into());
             }
             Some(other) => {
@@ -227,6 +230,7 @@ impl Builder<'_> {
                 cwd: config.working_dir.clone(),
                 user: config.user.clone(),
                 caps,
+                rlimits: self.request.rlimits.clone(),
                 ..Process::default()
             },
             init: false,

@@ -63,7 +63,7 @@ pub(crate) struct Global {
     /// Accepted for compatibility: work is always as parallel as the file allows
     #[arg(long, value_name = "N", allow_negative_numbers = true, hide = true)]
     pub(crate) parallel: Option<i32>,
-    /// Accepted for compatibility: names of containers keep their dashes
+    /// Join the names of containers and built images with `_`, as Compose 1 did
     #[arg(long, hide = true)]
     pub(crate) compatibility: bool,
 }

@@ -157,11 +157,13 @@ impl Attached<'_> {
     }
 
     fn watch(&self, up: &control::Up) -> Result<Watch<'_>, Error> {
+        let separator = up.project.separator();
         let names =
             up.project.services.iter().filter(|(name, _)| self.shown.contains(*name)).flat_map(|(name, service)| {
                 let count = up.scale.get(name).copied().or(service.scale.and_then(|scale| u32::try_from(scale).ok()));
                 let fixed = service.container_name.clone();
-                (1..=count.unwrap_or(1)).map(move |number| fixed.clone().unwrap_or_else(|| format!("{name}-{number}")))
+                let usual = move |number| format!("{name}{separator}{number}");
+                (1..=count.unwrap_or(1)).map(move |number| fixed.clone().unwrap_or_else(|| usual(number)))
             });
         let names: Vec<String> = names.collect();
         let mut watch = Watch {

@@ -6,7 +6,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::builder::{Flags, arguments, service_build};
-use super::prepare::image_name;
+use crate::engine::rlimits;
+use crate::planner::image_name;
 use crate::spec::Loaded;
 use crate::spec::model::{Build, Service};
 
@@ -46,7 +47,7 @@ fn target(loaded: &Loaded, name: &str, service: &Service, build: &Build, flags: 
     let mut labels = build.labels.clone();
     labels.insert("com.docker.compose.project".to_owned(), project.name.clone());
     labels.insert("com.docker.compose.service".to_owned(), name.to_owned());
-    let image = image_name(&project.name, name, service);
+    let image = image_name(project, name, service);
     let secrets: Vec<String> = build.secrets.iter().filter_map(|mount| secret(loaded, mount)).collect();
     let ssh: Vec<String> = build.ssh.iter().chain(&flags.ssh).map(|agent| agent_value(agent)).collect();
     let hosts: Map<String, Value> = build
@@ -56,6 +57,13 @@ fn target(loaded: &Loaded, name: &str, service: &Service, build: &Build, flags: 
         .map(|(host, address)| (host.to_owned(), address.into()))
         .collect();
     let output = if push && service.image.is_some() { "type=registry" } else { "type=docker" };
+    let number = |limit: u64| i64::try_from(limit).unwrap_or(-1);
+    let limits = rlimits(&build.ulimits).into_iter();
+    let limits: Vec<String> = limits.map(|it| format!("{}={}:{}", it.name, number(it.soft), number(it.hard))).collect();
+    let host = (build.network.as_deref() == Some("host")).then_some("network.host");
+    let insecure = build.privileged.then_some("security.insecure");
+    let entitlements: BTreeSet<&str> =
+        build.entitlements.iter().map(String::as_str).chain(host).chain(insecure).collect();
     let all = json!({
         "context": build.context,
         "contexts": contexts,
@@ -76,6 +84,8 @@ fn target(loaded: &Loaded, name: &str, service: &Service, build: &Build, flags: 
         "no-cache-filter": build.no_cache_filter,
         "shm-size": build.shm_size.map(|size| size.0.to_string()),
         "extra-hosts": hosts,
+        "ulimits": limits,
+        "entitlements": entitlements,
         "output": [output],
     });
     match all {

@@ -10,14 +10,16 @@ use fs_err as fs;
 
 use super::agents::Agents;
 use super::error::Error;
-use super::prepare::{file_object, image_name};
+use super::prepare::file_object;
 use super::progress::{Progress, Stage};
 use super::project::Context;
 use super::registry;
 use super::session::frame;
 use super::ui::{ProgressMode, Ui};
 use crate::build::{self, BuildEvent, BuildRequest, ContextSource, Network, Pull, Secret};
-use crate::images::Store;
+use crate::engine::rlimits;
+use crate::images::{Platform, Store};
+use crate::planner::image_name;
 use crate::spec::Loaded;
 use crate::spec::model::{Build, Service};
 
@@ -88,7 +90,7 @@ async fn build_one(
     view: &RefCell<View>,
 ) -> Result<(), Error> {
     let Some((service, build)) = service_build(loaded, name) else { return Ok(()) };
-    let image = image_name(&loaded.project.name, name, service);
+    let image = image_name(&loaded.project, name, service);
     let mut request = request(context, loaded, name, &image, build, flags)?;
     let agents = Agents::new(build.ssh.iter().chain(&flags.ssh), &context.paths.run)?;
     request.agents = agents.sockets().clone();
@@ -120,7 +122,7 @@ async fn build_one(
 /// Looks over the build of a service and builds nothing: what works but should be changed.
 pub(crate) fn check(context: &Context, loaded: &Loaded, name: &str, flags: &Flags) -> Result<Vec<String>, Error> {
     let Some((service, build)) = service_build(loaded, name) else { return Ok(Vec::new()) };
-    let image = image_name(&loaded.project.name, name, service);
+    let image = image_name(&loaded.project, name, service);
     let request = request(context, loaded, name, &image, build, flags)?;
     build::check(&request).map_err(|error| Error::from(error).context(format!("the build of service `{name}`")))
 }
@@ -204,6 +206,7 @@ fn request(
             .context(format!("cannot read the Dockerfile of service `{name}`"))
             .hint("`build.dockerfile` names it, relative to the build context")
     })?;
+    platforms(name, build, loaded)?;
     let labels = [("project", loaded.project.name.as_str()), ("service", name)];
     let labels = labels.map(|(key, value)| (format!("com.docker.compose.{key}"), value.to_owned()));
     Ok(BuildRequest {
@@ -215,15 +218,18 @@ fn request(
         labels: labels.into_iter().chain(build.labels.clone()).collect(),
         tags: std::iter::once(image.to_owned()).chain(build.tags.iter().cloned()).collect(),
         no_cache: build.no_cache || flags.no_cache,
+        no_cache_filter: build.no_cache_filter.clone(),
         pull: if build.pull || flags.pull { Pull::Always } else { Pull::Missing },
         registries: Some(Rc::new(registry::registries()?)),
         additional_contexts: contexts(loaded, name, build)?,
         network: network(name, build.network.as_deref())?,
+        host_network: entitled_to_host_network(name, build)?,
         secrets: secrets(loaded, build)?,
         agents: BTreeMap::new(),
         memory: flags.memory,
         extra_hosts: build.extra_hosts.iter().map(|line| host(name, line)).collect::<Result<_, _>>()?,
         shm_size: build.shm_size.and_then(|size| u64::try_from(size.0).ok()),
+        rlimits: rlimits(&build.ulimits),
         certificates: certificates()?,
         lib: context.paths.lib.clone(),
         run: context.paths.run.clone(),
@@ -276,7 +282,7 @@ fn contexts(loaded: &Loaded, name: &str, build: &Build) -> Result<BTreeMap<Strin
             let (service, _) = service_build(loaded, other).ok_or_else(|| {
                 Error::new(format!("service `{name}`: additional context `{text}` names no service with a build"))
             })?;
-            return Ok(ContextSource::Image(image_name(&loaded.project.name, other, service)));
+            return Ok(ContextSource::Image(image_name(&loaded.project, other, service)));
         }
         if let Some(image) = text.strip_prefix("docker-image://") {
             return Ok(ContextSource::Image(image.to_owned()));
@@ -298,6 +304,44 @@ fn network(name: &str, text: Option<&str>) -> Result<Network, Error> {
         Some(other) => Err(Error::new(format!("service `{name}`: build network `{other}` is not supported"))
             .hint("use `default`, `none` or `host`")),
     }
+}
+
+/// As with the builder of a Docker daemon that nobody configured, a step may ask for the host's network, and for no more
+/// rights than others.
+fn entitled_to_host_network(name: &str, build: &Build) -> Result<bool, Error> {
+    let insecure = build.privileged.then_some("security.insecure");
+    let mut network = false;
+    for entitlement in build.entitlements.iter().map(String::as_str).chain(insecure) {
+        match entitlement {
+            "network.host" => network = true,
+            "security.insecure" => {
+                return Err(Error::new(format!("service `{name}`: a build may not have `security.insecure`"))
+                    .hint("remove `privileged` and the entitlement; no build step gets more rights than a container"));
+            }
+            other => {
+                return Err(Error::new(format!("service `{name}`: builds know no entitlement `{other}`"))
+                    .hint("`network.host` is there"));
+            }
+        }
+    }
+    Ok(network)
+}
+
+/// Only this machine's own platform can be built.
+fn platforms(name: &str, build: &Build, loaded: &Loaded) -> Result<(), Error> {
+    let service = loaded.project.services.get(name).or_else(|| loaded.disabled.get(name));
+    let asked = service.and_then(|service| service.platform.as_ref());
+    let asked: Vec<&String> = asked.map_or_else(|| build.platforms.iter().collect(), |platform| vec![platform]);
+    let own = Platform::here();
+    for text in &asked {
+        let platform = Platform::parse(text)?;
+        if (&platform.os, &platform.architecture) == (&own.os, &own.architecture) {
+            return Ok(());
+        }
+    }
+    let Some(first) = asked.first() else { return Ok(()) };
+    Err(Error::new(format!("service `{name}`: an image for `{first}` can't be built here"))
+        .hint(format!("images are built for {}/{}; pull one that was built elsewhere", own.os, own.architecture)))
 }
 
 fn secrets(loaded: &Loaded, build: &Build) -> Result<BTreeMap<String, Secret>, Error> {

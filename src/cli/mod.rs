@@ -76,11 +76,7 @@ fn run(cli: Cli) -> Outcome {
         )
         .hint("leave it out"));
     }
-    let compatibility = cli.global.compatibility;
     let context = Context::new(cli.global)?;
-    if compatibility {
-        context.ui.warn("--compatibility has no effect: names of containers keep their dashes")?;
-    }
     carry_out(cli.verb, &context).map_err(|error| context.located(error))
 }
 
@@ -159,5 +155,10 @@ fn block_on(verb: impl Future<Output = Outcome>) -> Outcome {
 
 /// Whether an environment variable says yes.
 fn flag_from_env(name: &str) -> bool {
-    std::env::var(name).is_ok_and(|value| matches!(value.to_lowercase().as_str(), "1" | "t" | "true" | "y" | "yes"))
+    std::env::var(name).is_ok_and(|value| is_yes(&value))
+}
+
+/// Whether a variable's value means that something is switched on.
+fn is_yes(value: &str) -> bool {
+    matches!(value.to_lowercase().as_str(), "1" | "t" | "true" | "y" | "yes")
 }

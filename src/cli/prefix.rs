@@ -109,11 +109,10 @@ fn painted(colour: bool, style: Style, text: &str) -> String {
 
 /// A container's name in front of its lines: without the project, unless it is a name of its own.
 pub(crate) fn short_name(record: &Record) -> String {
-    let usual = format!("{}-{}", record.service, record.number);
-    match record.name.strip_prefix(&record.project).and_then(|rest| rest.strip_prefix('-')) {
-        Some(rest) if rest == usual => usual,
-        _ => record.name.clone(),
-    }
+    let usual = |separator| format!("{}{separator}{}", record.service, record.number);
+    let own = record.name.strip_prefix(&record.project).and_then(|rest| rest.strip_prefix(['-', '_']));
+    let own = own.filter(|rest| ['-', '_'].into_iter().any(|separator| *rest == usual(separator)));
+    own.unwrap_or(&record.name).to_owned()
 }
 
 #[cfg(test)]

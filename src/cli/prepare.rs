@@ -13,6 +13,7 @@ use super::project::Context;
 use super::registry;
 use crate::engine::{control, modes};
 use crate::images::Store;
+use crate::planner::image_name;
 use crate::spec::model::{FileObject, MountKind, Service};
 use crate::spec::{Diagnostic, Diagnostics, Kind, Loaded, select};
 
@@ -54,11 +55,6 @@ pub(crate) enum Pull {
     Policy,
 }
 
-/// The image of a service: its name, or `<project>-<service>` for one that is only built.
-pub(crate) fn image_name(project: &str, name: &str, service: &Service) -> String {
-    service.image.clone().unwrap_or_else(|| format!("{project}-{name}"))
-}
-
 /// The services that a command is about.
 pub(crate) fn selected(loaded: &Loaded, services: &[String], no_deps: bool) -> Result<BTreeSet<String>, Error> {
     Ok(select::select(&loaded.project, services, !no_deps)?)
@@ -81,7 +77,7 @@ pub(crate) async fn images(
     let mut to_build = BTreeSet::new();
     let mut to_pull = Wants::new();
     for (name, service) in project.services.iter().filter(|(name, _)| services.contains(*name)) {
-        let image = image_name(&project.name, name, service);
+        let image = image_name(project, name, service);
         let policy = flags.policy(service)?;
         let buildable = service.build.is_some() && !flags.no_build;
         if buildable && (flags.build || policy == Policy::Build) {
@@ -118,7 +114,7 @@ fn of_hooks<'l>(
 ) -> Result<(), Error> {
     let project = &loaded.project;
     let built = project.services.iter().filter(|(_, service)| service.build.is_some());
-    let built: BTreeSet<String> = built.map(|(name, service)| image_name(&project.name, name, service)).collect();
+    let built: BTreeSet<String> = built.map(|(name, service)| image_name(project, name, service)).collect();
     for (name, service) in project.services.iter().filter(|(name, _)| services.contains(*name)) {
         let policy = flags.policy(service)?;
         for image in service.pre_start.iter().filter_map(|hook| hook.image.as_ref()) {

@@ -78,7 +78,9 @@ impl Context {
             options,
         };
         let loader = FsLoader;
-        let loaded = load(&discover(&flags, &loader)?, &loader)?;
+        let mut loaded = load(&discover(&flags, &loader)?, &loader)?;
+        let asked = loaded.environment.get("COMPOSE_COMPATIBILITY").is_some_and(|value| super::is_yes(value));
+        loaded.project.underscores = self.global.compatibility || asked;
         self.origin.replace(loaded.origin.clone());
         Ok(loaded)
     }

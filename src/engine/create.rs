@@ -12,7 +12,6 @@ use super::control::Failure;
 use super::filter;
 use super::intent::Desired;
 use super::networks::new_id;
-use super::observe::image_reference;
 use super::paths::Paths;
 use super::record::{self, Identity, Surroundings};
 use super::recover;
@@ -20,7 +19,7 @@ use super::state::{self, Container, Joins, MountRecord, Record, RunState, UserNa
 use super::supervisor::{Supervisor, blocking, tracing_line};
 use super::volumes;
 use crate::images::{Image, Store};
-use crate::planner::Replaced;
+use crate::planner::{Replaced, image_name};
 use crate::spec::model::Service;
 
 impl Supervisor {
@@ -37,7 +36,7 @@ impl Supervisor {
         identity.id = new_id().map_err(|e| Failure::new(format!("no random number: {e}")))?;
         // Until the container's record names the image, nothing else keeps it.
         let lease = self.store.lease().map_err(|e| Failure::new(e.to_string()))?;
-        let reference = image_reference(&desired.project, &identity.service, &service);
+        let reference = image_name(&desired.project, &identity.service, &service);
         let image = self.store.find(&reference).map_err(|e| Failure::new(e.to_string()))?.ok_or_else(|| {
             Failure::new(format!("image {reference} of service {} is not in the store", identity.service))
         })?;

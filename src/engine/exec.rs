@@ -17,6 +17,7 @@ use super::record::Identity;
 use super::serve::{reply_to, reply_with};
 use super::state::{Container, Record, Status, short};
 use super::supervisor::Supervisor;
+use crate::planner::oneoff_name;
 use crate::runtime::caps;
 use crate::runtime::launch::Process;
 use crate::runtime::shim;
@@ -282,7 +283,7 @@ impl Supervisor {
         service.container_name = None;
         let tty = service.tty.unwrap_or(false);
         let random = super::networks::new_id().map_err(|e| Failure::new(e.to_string()))?;
-        let name = run.name.unwrap_or_else(|| format!("{}-{}-run-{}", self.project, run.service, short(&random)));
+        let name = run.name.unwrap_or_else(|| oneoff_name(&run.up.project, &run.service, short(&random)));
         let identity = Identity {
             id: String::new(),
             name,

@@ -193,10 +193,9 @@ impl Supervisor {
                 }
                 Ok(())
             }
-            Action::RemoveImage { image, service } => {
-                let name = image.unwrap_or_else(|| format!("{}-{service}", self.project));
+            Action::RemoveImage { image, .. } => {
                 let collector = self.store.collector(|| state::images_in_use(&self.paths));
-                let removed = collector.and_then(|collector| collector.remove(&name, false));
+                let removed = collector.and_then(|collector| collector.remove(&image, false));
                 removed.map(drop).map_err(|e| Failure::new(e.to_string()))
             }
         }

@@ -65,4 +65,4 @@ pub mod volumes;
 pub mod watch;
 mod witness;
 
-pub use observe::image_reference;
+pub(crate) use record::rlimits;

@@ -11,8 +11,8 @@ use super::networks;
 use super::state::{self, Container, Health, Status};
 use super::supervisor::Supervisor;
 use super::volumes;
-use crate::planner::{self, ContainerView, MountedVolume, NetworkView, Observed, State, VolumeView};
-use crate::spec::model::{Project, Service};
+use crate::planner::{self, ContainerView, MountedVolume, NetworkView, Observed, State, VolumeView, image_name};
+use crate::spec::model::Project;
 
 impl Supervisor {
     /// Looks at everything that a plan for `desired` depends on; at images only where the plan may create containers.
@@ -92,17 +92,12 @@ impl Supervisor {
             if service.provider.is_some() {
                 continue;
             }
-            let reference = image_reference(project, name, service);
+            let reference = image_name(project, name, service);
             let image = self.store.find(&reference).map_err(|e| Failure::new(e.to_string()))?;
             ids.insert(name.clone(), image.map(|image| image.id.to_string()));
         }
         Ok(ids)
     }
-}
-
-/// The image a service runs: what the file names, or the name its build gives.
-pub fn image_reference(project: &Project, name: &str, service: &Service) -> String {
-    service.image.clone().unwrap_or_else(|| format!("{}-{name}", project.name))
 }
 
 /// SHA-256 of a content, in hexadecimal.

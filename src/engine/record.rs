@@ -13,7 +13,7 @@ use crate::images::{self, Image};
 use crate::planner;
 use crate::runtime::caps;
 use crate::runtime::launch::{Process, Rlimit};
-use crate::spec::model::{FileMount, Healthcheck, MountKind, Service};
+use crate::spec::model::{FileMount, Healthcheck, MountKind, Service, Ulimit};
 use crate::spec::units::Span;
 use crate::sys::process::signal_number;
 
@@ -65,7 +65,7 @@ pub(crate) fn record(
     Ok(Record {
         version: VERSION,
         labels: labels(desired, &identity, service, image),
-        image: super::observe::image_reference(&desired.project, &identity.service, service),
+        image: planner::image_name(&desired.project, &identity.service, service),
         image_id: image.id.to_string(),
         process,
         created: Timestamp::now(),
@@ -155,7 +155,7 @@ fn process(service: &Service, image: &Image, hostname: &str) -> Result<Process, 
         groups: service.group_add.clone(),
         caps: caps.map_err(|e| Failure::new(e.to_string()))?,
         no_new_privileges: flag("no-new-privileges"),
-        rlimits: rlimits(service),
+        rlimits: rlimits(&service.ulimits),
         tty: service.tty.unwrap_or(false),
         size: None,
         oom_score_adj: service.oom_score_adj.and_then(|adj| i32::try_from(adj).ok()),
@@ -199,13 +199,14 @@ fn environment(service: &Service, image: &[String], hostname: &str) -> Vec<Strin
     variables.into_iter().map(|(key, value)| format!("{key}={value}")).collect()
 }
 
-fn rlimits(service: &Service) -> Vec<Rlimit> {
+/// Limits of a file as the kernel takes them.
+pub(crate) fn rlimits(ulimits: &BTreeMap<String, Ulimit>) -> Vec<Rlimit> {
     let limit = |value: i64| u64::try_from(value).unwrap_or(u64::MAX);
-    let ulimit = |(name, ulimit): (&String, &crate::spec::model::Ulimit)| {
+    let ulimit = |(name, ulimit): (&String, &Ulimit)| {
         let (soft, hard) = ulimit.single.map_or((ulimit.soft, ulimit.hard), |single| (single, single));
         Rlimit { name: name.clone(), soft: limit(soft), hard: limit(hard) }
     };
-    service.ulimits.iter().map(ulimit).collect()
+    ulimits.iter().map(ulimit).collect()
 }
 
 /// The service's check over the image's, field by field; none if there is nothing to run.

@@ -144,8 +144,8 @@ pub enum Action {
     RemoveImage {
         /// Service that names it.
         service: String,
-        /// Reference; `None` = the name that a build gives it.
-        image: Option<String>,
+        /// Reference.
+        image: String,
     },
 }
 

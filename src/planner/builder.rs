@@ -116,11 +116,7 @@ impl<'a> Builder<'a> {
     pub(super) fn planned(&self, name: &str, number: u32) -> Reference {
         let fallback = Service::default();
         let service = self.project.services.get(name).unwrap_or(&fallback);
-        Reference {
-            name: container_name(&self.project.name, name, service, number),
-            service: name.to_owned(),
-            id: None,
-        }
+        Reference { name: container_name(self.project, name, service, number), service: name.to_owned(), id: None }
     }
 
     /// Services that a service depends on, from the file or else from what its containers were made of.

@@ -7,7 +7,7 @@ use super::diff::{Change, changes};
 use super::fates::{Fate, Fates};
 use super::observed::{ContainerView, Observed, State};
 use super::options::Recreate;
-use super::{container_name, graph, network_name, volume_name};
+use super::{container_name, graph, is_named, network_name, volume_name};
 use crate::spec::hash::config_hash;
 use crate::spec::model::{MountKind, Project, Service};
 
@@ -171,8 +171,8 @@ impl<'a, 'f> Desired<'a, 'f> {
     }
 
     fn config_changed(&self, container: &ContainerView) -> Option<Cause> {
-        let name = container_name(&self.project.name, self.name, self.service, container.number);
-        if container.name != name {
+        if !is_named(&container.name, self.project, self.name, self.service, container.number) {
+            let name = container_name(self.project, self.name, self.service, container.number);
             let change = Change { path: "name".into(), from: Some(container.name.clone()), to: Some(name) };
             return Some(Cause::Config { changes: vec![change] });
         }

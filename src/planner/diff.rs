@@ -44,6 +44,15 @@ fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, found: &mut Vec
     if old == new {
         return;
     }
+    // Lists of one length differ in their items; of others nobody can tell which item went.
+    if let (Some(Value::Array(old)), Some(Value::Array(new))) = (old, new)
+        && old.len() == new.len()
+    {
+        for (index, (old, new)) in old.iter().zip(new).enumerate() {
+            compare(&format!("{path}[{index}]"), Some(old), Some(new), found);
+        }
+        return;
+    }
     let empty = serde_json::Map::new();
     let maps = match (old, new) {
         (Some(Value::Object(old)), Some(Value::Object(new))) => Some((old, new)),
@@ -90,6 +99,17 @@ mod tests {
                 ("init".into(), None, Some("true".into())),
             ]
         );
+    }
+
+    #[test]
+    fn names_the_item_of_a_list_that_changed() {
+        let old = json!({"ports": [{"target": 80}, {"target": 81, "published": "8080"}], "command": ["a"]});
+        let new = json!({"ports": [{"target": 80}, {"target": 81, "published": "8081"}], "command": ["a", "b"]});
+        let found: Vec<String> = between(&old, &new)
+            .into_iter()
+            .map(|change| format!("{} {} {}", change.path, change.from.unwrap(), change.to.unwrap()))
+            .collect();
+        assert_eq!(found, [r#"command ["a"] ["a","b"]"#, "ports[1] published 8080 8081"]);
     }
 
     #[test]

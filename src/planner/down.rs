@@ -3,6 +3,7 @@
 use super::action::{Action, Cause};
 use super::builder::Builder;
 use super::fates::mounts;
+use super::image_name;
 use super::observed::{ContainerView, Observed};
 use super::options::{Down, Images, PlanOptions};
 use super::plan::{Plan, Problem, Warning};
@@ -104,7 +105,8 @@ fn images(builder: &mut Builder<'_>, which: Images) {
         if !asked || (which == Images::Local && service.image.is_some()) {
             continue;
         }
-        let action = Action::RemoveImage { service: name.clone(), image: service.image.clone() };
+        let image = image_name(builder.project, name, service);
+        let action = Action::RemoveImage { service: name.clone(), image };
         let removal = builder.step(action, Cause::Requested);
         let removes = builder.of(name).removes.clone();
         for before in removes {

@@ -12,8 +12,8 @@ use super::fates::{Fate, mounts};
 use super::observed::{ContainerView, Health, State};
 use super::plan::{Plan, Problem, StepId};
 use super::up::Decided;
-use super::{graph, network_definition, network_name, volume_definition, volume_name};
-use crate::spec::model::Condition;
+use super::{graph, image_name, network_definition, network_name, volume_definition, volume_name};
+use crate::spec::model::{Condition, Service};
 
 /// Key of a step that waits: service, goal, required.
 type Wait<'a> = (&'a str, Goal, bool);
@@ -139,8 +139,8 @@ impl<'a, 'd> Layout<'a, 'd> {
             all.push((number, self.builder.planned(name, number)));
         }
         if decision.makes() && self.builder.observed.images.get(name).is_some_and(Option::is_none) {
-            let given = self.builder.project.services.get(name).and_then(|service| service.image.clone());
-            let image = given.unwrap_or_else(|| format!("{}-{name}", self.builder.project.name));
+            let project = self.builder.project;
+            let image = image_name(project, name, project.services.get(name).unwrap_or(&Service::default()));
             self.builder.plan.problems.push(Problem::MissingImage { service: name.to_owned(), image });
         }
         all.sort();

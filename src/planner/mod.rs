@@ -38,7 +38,7 @@ mod samples;
 pub use action::{Action, Anonymous, Cause, Goal, Reference, Replaced, Step};
 pub use diff::Change;
 pub use hash::{network_definition, network_hash, volume_definition, volume_hash};
-pub use names::{container_name, network_name, volume_name};
+pub use names::{container_name, image_name, is_named, network_name, oneoff_name, volume_name};
 pub use observed::{ContainerView, Health, MountedVolume, NetworkView, Observed, State, VolumeView};
 pub use options::{Down, Images, PlanOptions, Recreate, Up, Verb};
 pub use plan::{Plan, Problem, StepId, Warning, plan};

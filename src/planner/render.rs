@@ -105,9 +105,7 @@ fn head(project: &str, step: &Step, restarted: bool) -> String {
             let optional = if *required { "" } else { " (optional)" };
             format!(". wait until {service} {goal}{optional}")
         }
-        Action::RemoveImage { service, image } => {
-            format!("- remove image {}", image.as_deref().unwrap_or(service))
-        }
+        Action::RemoveImage { image, .. } => format!("- remove image {image}"),
     };
     if step.destructive { format!("{text} and its data") } else { text }
 }

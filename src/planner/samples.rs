@@ -187,7 +187,7 @@ fn container(project: &Project, observed: &Observed, index: usize, found: &Found
     let service = project.services.get(&service_name).cloned().unwrap_or_default();
     let oneoff = flag(0) && flag(1);
     let name =
-        if oneoff { format!("run-{index}") } else { container_name(PROJECT, &service_name, &service, found.number) };
+        if oneoff { format!("run-{index}") } else { container_name(project, &service_name, &service, found.number) };
     let mut made_from = service.clone();
     if found.config == 1 {
         made_from.environment.insert("V".into(), Some("old".into()));

@@ -47,9 +47,18 @@ model! {
         secrets: BTreeMap<String, FileObject>,
         /// Models that some service uses.
         models: BTreeMap<String, serde_json::Value>,
+        /// Names of containers and built images are joined with `_`, as Compose 1 did (`--compatibility`). Not of the file.
+        underscores: bool,
         /// Top-level `x-` keys.
         #[serde(flatten)]
         extensions: BTreeMap<String, serde_json::Value>,
+    }
+}
+
+impl Project {
+    /// What stands between the parts of names that are made up.
+    pub fn separator(&self) -> char {
+        if self.underscores { '_' } else { '-' }
     }
 }
 

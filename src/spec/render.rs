@@ -15,6 +15,7 @@ pub fn canonical(project: &Project) -> Value {
 fn value(project: &Project, extensions: bool) -> Value {
     let mut value = serde_json::to_value(project).unwrap_or_default();
     if let Some(top) = value.as_object_mut() {
+        top.remove("underscores");
         entries(top, "services").for_each(|service| tidy_service(service, extensions));
         for section in ["services", "networks", "volumes", "configs", "secrets"] {
             entries(top, section)

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::dockerd::Dockerd;
 use crate::lan::{Lan, run};
 use crate::poll::until_true;
+use crate::quickstart::{example, visits};
 use crate::sandbox::Sandbox;
 
 /// Says the client's address to everyone who connects.
@@ -99,6 +100,70 @@ fn a_foreign_policy_of_drop_lets_our_bridges_through() {
     sandbox.stack("down").ok();
     assert_eq!(nft("-s list table ip filter"), before);
     nft("flush ruleset");
+}
+
+/// What ufw makes of its defaults, for either address family: everything is dropped that is not known.
+const UFW: &str = "
+table FAMILY filter {
+    chain PREFIX-before-input { iifname lo accept; ct state established,related accept; }
+    chain PREFIX-before-forward { ct state established,related accept; jump PREFIX-user-forward; }
+    chain PREFIX-user-forward { }
+    chain INPUT { type filter hook input priority 0; policy drop; jump PREFIX-before-input; }
+    chain FORWARD { type filter hook forward priority 0; policy drop; jump PREFIX-before-forward; }
+}";
+
+/// What firewalld makes of its defaults: what no zone or policy lets through is rejected at the end of the chain.
+const FIREWALLD: &str = "
+table inet firewalld {
+    chain filter_FORWARD_POLICIES { }
+    chain filter_INPUT {
+        type filter hook input priority 10; policy accept;
+        ct state established,related accept
+        iifname lo accept
+        reject with icmpx type admin-prohibited
+    }
+    chain filter_FORWARD {
+        type filter hook forward priority 10; policy accept;
+        ct state established,related accept
+        ct status dnat accept
+        iifname lo accept
+        ct state invalid drop
+        jump filter_FORWARD_POLICIES
+        reject with icmpx type admin-prohibited
+    }
+}";
+
+/// Beside another firewall our rules stand in the place that it keeps for others, come back, and go.
+fn beside(rules: &str, place: &str, table: &str) {
+    let sandbox = prepare();
+    let lan = Lan::new();
+    run("sh", &["-c", &format!("echo '{rules}' | nft -f -")]);
+    let before = nft(&format!("-s list table {table}"));
+    up(&sandbox);
+    assert!(works(&sandbox, &lan), "{}", nft("list ruleset"));
+    let comment = format!("comment \"stack: bridge {} of {p}:{p}_default\"", bridge(), p = sandbox.project);
+    let ours = || nft(&format!("-s list chain {place}")).matches(&comment).count();
+    assert_eq!(ours(), 2, "{}", nft(&format!("list chain {place}")));
+    // As a reload has it: all gone, and all made anew.
+    run("sh", &["-c", &format!("(echo 'delete table {table}'; echo '{rules}') | nft -f -")]);
+    comes_back("our rules after a reload", || ours() == 2);
+    assert!(works(&sandbox, &lan), "after a reload: {}", nft("list ruleset"));
+    sandbox.stack("down").ok();
+    assert_eq!(nft(&format!("-s list table {table}")), before);
+    nft("flush ruleset");
+}
+
+#[test]
+fn ufw_lets_our_bridges_through() {
+    let [four, six] = [("ip", "ufw"), ("ip6", "ufw6")]
+        .map(|(family, prefix)| UFW.replace("FAMILY", family).replace("PREFIX", prefix));
+    beside(&four, "ip filter ufw-before-forward", "ip filter");
+    beside(&six, "ip6 filter ufw6-before-forward", "ip6 filter");
+}
+
+#[test]
+fn firewalld_lets_our_bridges_through() {
+    beside(FIREWALLD, "inet firewalld filter_FORWARD", "inet firewalld");
 }
 
 #[test]
@@ -202,6 +267,10 @@ fn dockerd_and_we_leave_each_other_alone() {
     let sandbox = prepare();
     let lan = Lan::new();
     let docker = Dockerd::start();
+    // What dockerd asks of the kernel, and what it leaves behind: the hardest of all neighbours.
+    const FILTERED: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    fs_err::write(FILTERED, "1").expect("dockerd has loaded br_netfilter");
+    assert!(run("iptables-save", &[]).contains(":FORWARD DROP"), "{}", run("iptables-save", &[]));
     docker.run("network create theirs");
     docker.run("run -d --name theirs --network theirs -p 18081:80 busybox /bin/busybox httpd -f -p 80 -h /");
     let address = docker.run("inspect -f {{.NetworkSettings.Networks.theirs.IPAddress}} theirs").trim().to_owned();
@@ -216,6 +285,10 @@ fn dockerd_and_we_leave_each_other_alone() {
     assert!(works(&sandbox, &lan), "ours: {}", nft("list ruleset"));
     assert!(theirs(), "theirs");
     assert_eq!(hears(&sandbox, &address), None, "a port that Docker does not publish");
+    example(&sandbox, "quickstart/");
+    let quickstart = format!("-p {}q -f quickstart/stack.yaml", sandbox.project);
+    sandbox.stack(&format!("{quickstart} up -d --wait")).ok();
+    assert_eq!((visits(), visits()), (1, 2), "the quickstart beside Docker");
     let subnets = run("ip", &["-4", "-o", "addr"]);
     let ours = sandbox.inside("near", "hostname -i");
     assert!(!subnets.contains("docker0") || !address.starts_with(&ours[..ours.rfind('.').unwrap()]), "{subnets}");
@@ -227,7 +300,9 @@ fn dockerd_and_we_leave_each_other_alone() {
     run("iptables", &["-F", "DOCKER-USER"]);
     run("iptables", &["-A", "DOCKER-USER", "-j", "RETURN"]);
     comes_back("ours after a flush of DOCKER-USER", || works(&sandbox, &lan));
+    assert_eq!(visits(), 3, "the quickstart after all that");
 
+    sandbox.stack(&format!("{quickstart} down -v")).ok();
     sandbox.stack("down").ok();
     assert!(theirs(), "theirs after our end");
     assert_eq!(iptables(), rules, "Docker's rules are as before");

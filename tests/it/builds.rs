@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::lan::run;
 use crate::sandbox::{STACK, Sandbox};
 
 #[test]
@@ -108,10 +109,44 @@ fn steps_have_the_memory_they_are_given() {
 }
 
 #[test]
+fn steps_have_the_limits_and_the_rights_of_the_file() {
+    let sandbox = Sandbox::new();
+    sandbox.busybox_tar();
+    sandbox.file(
+        "Dockerfile",
+        "FROM scratch AS one\nADD busybox.tar /\nRUN echo $(ulimit -Sn) $(ulimit -Hn)\n\
+        FROM one AS two\nRUN echo again\nRUN --network=host busybox ip link show marker\n",
+    );
+    run("ip", &["link", "add", "marker", "type", "dummy"]);
+    let build = |attributes: &str| {
+        let text = format!("services: {{ app: {{ build: {{ context: ., {attributes} }} }} }}");
+        sandbox.file("stack.yaml", &text);
+        sandbox.stack("build")
+    };
+    build("ulimits: { nofile: 99 }").fails(&["--network=host is not allowed", "entitlements: [network.host]"]);
+    let limited = "ulimits: { nofile: { soft: 111, hard: 222 } }, entitlements: [network.host]";
+    let built = build(limited).ok();
+    assert!(built.err.contains(" 111 222\n"), "{built}");
+    let filtered = build(&format!("{limited}, no_cache_filter: [two]")).ok();
+    assert!(filtered.err.contains("CACHED") && filtered.err.contains(" again\n"), "{filtered}");
+    assert!(!filtered.err.contains(" 111 222\n") && !build(limited).ok().err.contains(" again\n"), "{filtered}");
+    let bake: Value = serde_json::from_str(&sandbox.stack("build --print").ok().out).unwrap();
+    assert_eq!(bake["target"]["app"]["ulimits"], serde_json::json!(["nofile=111:222"]));
+    assert_eq!(bake["target"]["app"]["entitlements"], serde_json::json!(["network.host"]));
+    // What a Docker daemon that nobody configured refuses, and what nothing here can make.
+    build("privileged: true").fails(&["service `app`", "security.insecure"]);
+    build("entitlements: [security.insecure]").fails(&["security.insecure"]);
+    build("entitlements: [everything]").fails(&["no entitlement `everything`"]);
+    build("platforms: [linux/s390x]").fails(&["`linux/s390x` can't be built", "linux/"]);
+    let own = std::env::consts::ARCH;
+    build(&format!("{limited}, platforms: [linux/s390x, linux/{own}]")).ok();
+}
+
+#[test]
 fn what_has_no_counterpart_says_so() {
     let sandbox = Sandbox::with("services: { app: { build: { context: ., dockerfile_inline: FROM scratch } } }");
-    let built = sandbox.stack("--compatibility build --builder other --provenance=mode=max --sbom false").ok();
-    for word in ["--compatibility", "--builder other", "--provenance"] {
+    let built = sandbox.stack("build --builder other --provenance=mode=max --sbom false").ok();
+    for word in ["--builder other", "--provenance"] {
         assert!(built.err.contains(word), "{built}");
     }
     assert!(!built.err.contains("--sbom"), "{built}");

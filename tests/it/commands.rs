@@ -90,3 +90,41 @@ fn stats_count_what_the_container_does_alone() {
     assert_eq!(row["BlockIO"].as_str().and_then(|both| both.split(" / ").nth(1)), Some("0B"), "{row}");
     assert_eq!(row["PIDs"], "2", "{row}");
 }
+
+/// `--compatibility`, or its variable in the environment or `.env`.
+#[test]
+fn names_can_be_joined_as_compose_1_did() {
+    let sandbox = Sandbox::with(
+        "services:
+  web: { image: stack/host, init: true, command: [sh, -c, 'echo hello; exec sleep infinity'] }
+  app: { profiles: [built], build: { context: ., dockerfile_inline: FROM scratch } }
+",
+    );
+    let names = || sandbox.ps().iter().map(|row| row["Name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let project = &sandbox.project;
+    let first = sandbox.stack("--compatibility up -d").ok();
+    assert!(first.err.contains(&format!("Container {project}_web_1  Started")), "{first}");
+    assert!(!first.err.contains("warning"), "{first}");
+    sandbox.until_logged("web", "hello");
+    assert_eq!(sandbox.stack("--compatibility logs").ok().out, "web_1  | hello\n");
+    // Names are given when containers are made: the other separator is no reason to make one anew.
+    let (ids, before) = (sandbox.ids("web"), names());
+    sandbox.stack("up -d").ok();
+    assert_eq!((sandbox.ids("web"), names()), (ids, before));
+    sandbox.stack_env(&[("COMPOSE_COMPATIBILITY", "true")], "up -d --scale web=2").ok();
+    assert_eq!(names(), [format!("{project}_web_1"), format!("{project}_web_2")]);
+    sandbox.stack("--compatibility run -d web sleep 60").ok();
+    assert!(names().iter().any(|name| name.starts_with(&format!("{project}_web_run_"))), "{:?}", names());
+    sandbox.stack("up -d --force-recreate --scale web=1 -t 0").ok();
+    assert!(names().contains(&format!("{project}-web-1")), "{:?}", names());
+
+    sandbox.file(".env", "COMPOSE_COMPATIBILITY=1\n");
+    let images = sandbox.stack("--profile built config --images").ok().out;
+    assert_eq!(images, format!("{project}_app\nstack/host\n"));
+    assert!(!sandbox.stack("config --format json").ok().out.contains("underscores"));
+    sandbox.stack("build app").ok();
+    let listed = sandbox.stack("image ls").ok().out;
+    assert!(listed.contains(&format!("{project}_app")), "{listed}");
+    sandbox.stack("--profile built down -t 0 --rmi local").ok();
+    assert!(!sandbox.stack("image ls").ok().out.contains("_app"));
+}

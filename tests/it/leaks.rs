@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::poll::DEADLINE;
+
 /// What was there before a test.
 pub(crate) struct Before {
     links: BTreeSet<String>,
@@ -18,7 +20,7 @@ impl Before {
 
     /// What is there now and wasn't: given a moment, since the last processes may still be ending.
     pub(crate) fn compare(&self, folder: &Path, project: &str) -> Vec<String> {
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + *DEADLINE / 4;
         loop {
             let left = self.left(folder, project);
             if left.is_empty() || Instant::now() > end {

@@ -59,6 +59,7 @@ mod registry;
 mod screen;
 mod shapes;
 mod soak;
+mod sudo;
 mod terminal;
 mod up;
 mod upgrade;

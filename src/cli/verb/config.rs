@@ -5,14 +5,15 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use fs_err as fs;
 use serde_json::{Value, json};
 
 use crate::cli::error::{Error, Outcome};
+use crate::cli::invoker::OutputFile;
 use crate::cli::project::Context;
 use crate::cli::registry;
 use crate::cli::table::Table;
 use crate::images::Reference;
+use crate::planner::image_name;
 use crate::spec::json_schema::json_schema;
 use crate::spec::model::{Project, Service};
 use crate::spec::{Diagnostic, Loaded, Options, Origin, Severity, explain, hash, render, select};
@@ -156,7 +157,11 @@ impl Config {
     /// Writes to the file asked for, or to standard output.
     fn print(&self, context: &Context, text: &str) -> Outcome {
         match &self.output {
-            Some(path) => fs::write(path, text)?,
+            Some(path) => {
+                let mut file = OutputFile::create(path)?;
+                file.write_all(text.as_bytes())?;
+                file.finish()?;
+            }
             None => context.ui.out().write_all(text.as_bytes())?,
         }
         Ok(0)
@@ -250,9 +255,7 @@ impl Listing {
         } else if self.profiles {
             loaded.all_profiles.iter().cloned().collect()
         } else if self.images {
-            let image = |(name, service): (&String, &Service)| {
-                service.image.clone().unwrap_or_else(|| format!("{}-{name}", project.name))
-            };
+            let image = |(name, service): (&String, &Service)| image_name(project, name, service);
             project.services.iter().map(image).collect::<BTreeSet<_>>().into_iter().collect()
         } else if let Some(wanted) = &self.hash {
             hashes(loaded, wanted)?

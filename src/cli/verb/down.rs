@@ -10,6 +10,7 @@ use crate::cli::session::carry_out;
 use crate::engine::control::{self, Request};
 use crate::engine::state::{self, Container};
 use crate::images::Store;
+use crate::planner::image_name;
 
 /// Stop and remove containers and networks.
 #[derive(Debug, Args)]
@@ -62,13 +63,11 @@ impl Down {
         let store = Store::open(&context.paths.lib)?;
         let wanted = |service: &str| self.services.is_empty() || self.services.iter().any(|name| name == service);
         let mut names: BTreeSet<String> = BTreeSet::new();
-        for (name, service) in
-            target.loaded.iter().flat_map(|loaded| &loaded.project.services).filter(|(name, _)| wanted(name))
-        {
-            match &service.image {
-                None => names.extend([format!("{}-{name}", target.name)]),
-                Some(image) if which == Rmi::All => names.extend([image.clone()]),
-                Some(_) => {}
+        let project = target.loaded.as_ref().map(|loaded| &loaded.project);
+        let services = project.into_iter().flat_map(|project| project.services.iter().map(move |it| (project, it)));
+        for (project, (name, service)) in services.filter(|(_, (name, _))| wanted(name)) {
+            if which == Rmi::All || service.image.is_none() {
+                names.insert(image_name(project, name, service));
             }
             if which == Rmi::All {
                 names.extend(service.build.iter().flat_map(|build| build.tags.iter().cloned()));

@@ -33,7 +33,8 @@ pub(super) fn examine(paths: &Paths) -> Vec<Finding> {
     if findings.last().is_some_and(|overlay| overlay.state == Verdict::Ok) {
         findings.extend(layers(&state));
     }
-    findings.extend([namespaces(), user_namespaces(), mapped_mounts(&state), exit_codes(), filters(), notifications()]);
+    findings.push(mapped_mounts(&state));
+    findings.extend([namespaces(), user_namespaces(), exit_codes(), filters(), notifications()]);
     findings.extend(labels());
     findings
 }
@@ -91,12 +92,16 @@ fn layers(state: &Path) -> [Finding; 2] {
     let singly = Finding::ok(FILES, "overlay layer by layer", "images with up to 499 layers")
         .or_loss(kernel::overlay_takes_layers_singly(), "images with more than about 60 layers are refused")
         .remedy("a kernel from 6.5 on has it");
-    let descriptors = Finding::ok(FILES, "overlay by descriptor", "offered; layers are named by path all the same")
-        .or_loss(
-            probe::overlay_takes_descriptors(state).unwrap_or(false),
-            "layers are named by path; nothing is lost as long as only root can write to the state folder",
-        )
-        .remedy("a kernel from 6.13 on has it");
+    let descriptors = Finding::ok(
+        FILES,
+        "overlay by descriptor",
+        "layers shown to user namespaces are never named by path",
+    )
+    .or_loss(
+        probe::overlay_takes_descriptors(state).unwrap_or(false),
+        "layers are named by path, in a mount namespace of the moment; each container takes a little longer to start",
+    )
+    .remedy("a kernel from 6.13 on has it");
     [singly, descriptors]
 }
 

@@ -7,6 +7,7 @@ use fs_err as fs;
 
 use super::find;
 use crate::cli::error::{Error, Outcome};
+use crate::cli::invoker::OutputFile;
 use crate::cli::project::Context;
 use crate::images::{self, Reference, Store};
 
@@ -50,7 +51,11 @@ pub(super) fn load(context: &Context, store: &Store, input: Option<&Path>) -> Ou
 pub(super) fn save(store: &Store, images: &[String], output: Option<&Path>) -> Outcome {
     let images = images.iter().map(|text| find(store, text)).collect::<Result<Vec<_>, _>>()?;
     match output {
-        Some(path) => store.save(&images, fs::File::create(path)?)?,
+        Some(path) => {
+            let mut file = OutputFile::create(path)?;
+            store.save(&images, &mut file)?;
+            file.finish()?;
+        }
         None if io::stdout().is_terminal() => {
             return Err(Error::new("an archive is not for the terminal").hint("name a file with `-o`, or use a pipe"));
         }
