@@ -117,7 +117,7 @@ fn steps_have_the_limits_and_the_rights_of_the_file() {
         "FROM scratch AS one\nADD busybox.tar /\nRUN echo $(ulimit -Sn) $(ulimit -Hn)\n\
         FROM one AS two\nRUN echo again\nRUN --network=host busybox ip link show marker\n",
     );
-    run("ip", &["link", "add", "marker", "type", "dummy"]);
+    run("ip", &["link", "add", "marker", "type", "bridge"]);
     let build = |attributes: &str| {
         let text = format!("services: {{ app: {{ build: {{ context: ., {attributes} }} }} }}");
         sandbox.file("stack.yaml", &text);
@@ -140,6 +140,7 @@ fn steps_have_the_limits_and_the_rights_of_the_file() {
     build("platforms: [linux/s390x]").fails(&["`linux/s390x` can't be built", "linux/"]);
     let own = std::env::consts::ARCH;
     build(&format!("{limited}, platforms: [linux/s390x, linux/{own}]")).ok();
+    run("ip", &["link", "del", "marker"]);
 }
 
 #[test]
