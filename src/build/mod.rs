@@ -43,6 +43,7 @@ mod users;
 pub use builder::{build, check};
 pub use error::{Error, Place, Problem};
 pub use event::{BuildEvent, Stream};
+pub(crate) use glob::Glob;
 pub(crate) use ignore::Ignore;
 pub use parse::Dockerfile;
 pub use request::{BuildRequest, ContextSource, Network, Pull, Secret};

@@ -19,6 +19,7 @@ mod attached;
 mod bake;
 mod builder;
 mod error;
+mod filter;
 mod github;
 mod help;
 mod interrupt;
@@ -126,7 +127,7 @@ fn carry_out(verb: Verb, context: &Context) -> Outcome {
         Verb::Config(verb) => block_on(verb.run(context)),
         Verb::Limits(verb) => verb.run(context),
         Verb::Image(verb) => block_on(verb.run(context)),
-        Verb::System(verb) => verb.run(context),
+        Verb::System(verb) => block_on(verb.run(context)),
         Verb::Doctor(verb) => verb.run(context),
         Verb::Completion(verb) => verb.run(context),
         Verb::Version(verb) => verb.run(context),

@@ -168,7 +168,7 @@ impl Doer<'_> {
         }
         self.ready(service, false).await?;
         if self.how.prune {
-            store.collector(|| state::images_in_use(&self.context.paths))?.prune(false)?;
+            store.collector(|| state::images_in_use(&self.context.paths))?.prune(false, None)?;
         }
         Ok(vec!["built".to_owned(), "serving again".to_owned()])
     }

@@ -71,6 +71,9 @@ pub enum Request {
         stop: bool,
         /// Anonymous volumes, too.
         volumes: bool,
+        /// Only these, by id; those of the services if empty.
+        #[serde(default)]
+        containers: Vec<String>,
     },
     /// Freeze or thaw.
     Pause {

@@ -58,8 +58,9 @@ impl Supervisor {
                 self.verb(Verb::Restart { no_deps: *no_deps }, services, *timeout)
             }
             Request::Kill { services, signal } => self.verb(Verb::Kill { signal: signal.clone() }, services, None),
-            Request::Remove { services, stop, volumes } => {
-                self.verb(Verb::Remove { stop: *stop, volumes: *volumes }, services, None)
+            Request::Remove { services, stop, volumes, containers } => {
+                let containers = containers.iter().cloned().collect();
+                self.verb(Verb::Remove { stop: *stop, volumes: *volumes, containers }, services, None)
             }
             Request::Pause { services, thaw } => {
                 self.verb(if *thaw { Verb::Unpause } else { Verb::Pause }, services, None)

@@ -12,7 +12,7 @@ use super::host;
 use super::index::{Descriptor, Index};
 use super::snapshot::{self, chain};
 use super::store::Inner;
-use super::{Digest, Reference, Removed, Store, tree};
+use super::{Digest, ImageConfig, Reference, Removed, Store, tree};
 
 /// Removes images. While it lives, whoever wants to work with images waits; where somebody does already, it takes nothing
 /// but names away.
@@ -111,9 +111,9 @@ impl Collector<'_> {
         Ok(Removed { untagged, images, freed })
     }
 
-    /// Removes nameless images (with `all`, every image) that aren't in use, and content that nothing refers to. None where
-    /// somebody works with images: then nothing is removed.
-    pub fn prune(&self, all: bool) -> Result<Option<Removed>, Error> {
+    /// Removes nameless images (with `all`, every image) that aren't in use, and content that nothing refers to; with `which`
+    /// only images for which it holds. None where somebody works with images: then nothing is removed.
+    pub fn prune(&self, all: bool, which: Option<&dyn Fn(&ImageConfig) -> bool>) -> Result<Option<Removed>, Error> {
         if self.alone.is_none() {
             return Ok(None);
         }
@@ -122,10 +122,12 @@ impl Collector<'_> {
         let mut digests = HashSet::new();
         for entry in &catalog.index.manifests {
             let name = entry.name();
-            let id = self.inner.record(entry).map(|record| record.id);
+            let record = self.inner.record(entry);
+            let id = record.as_ref().map(|record| record.id);
             // An image that can't even be read is of no use to any container.
             let used = id.as_ref().is_ok_and(|id| self.in_use.contains(id));
-            if !used && (all || name.is_none()) {
+            let meant = which.is_none_or(|which| record.as_ref().is_ok_and(|record| which(&record.config)));
+            if !used && meant && (all || name.is_none()) {
                 digests.insert(entry.digest);
                 removed.untagged.extend(name);
                 removed.images.extend(id);
@@ -136,7 +138,7 @@ impl Collector<'_> {
         })?;
         removed.images.sort_unstable();
         removed.images.dedup();
-        removed.freed = self.sweep(true)?;
+        removed.freed = self.sweep(which.is_none())?;
         Ok(Some(removed))
     }
 

@@ -50,6 +50,8 @@ pub struct Listed {
     pub id: Digest,
     /// Digest of the manifest.
     pub digest: Digest,
+    /// What its name means at the registry, where it came from or went to one.
+    pub at_registry: Option<Digest>,
     /// When it was made.
     pub created: Option<Timestamp>,
     /// Bytes of its layers as stored.

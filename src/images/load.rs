@@ -313,6 +313,6 @@ mod tests {
             assert!(store.load(bad.as_slice()).is_err());
         }
         assert!(store.list().unwrap().is_empty());
-        assert!(store.collector(|| Ok(Vec::new())).unwrap().prune(false).is_ok());
+        assert!(store.collector(|| Ok(Vec::new())).unwrap().prune(false, None).is_ok());
     }
 }

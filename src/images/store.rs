@@ -110,7 +110,8 @@ impl Store {
                 let record = self.inner.record(entry)?;
                 (record.id, record.config.created, record.size())
             };
-            rows.push(Listed { name, id, digest: entry.digest, created, size });
+            let at_registry = entry.source().and_then(|source| source.digest());
+            rows.push(Listed { name, id, digest: entry.digest, at_registry, created, size });
         }
         rows.sort_by(|a, b| (a.name.is_none(), &a.name, a.id).cmp(&(b.name.is_none(), &b.name, b.id)));
         Ok(rows)

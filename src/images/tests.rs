@@ -229,9 +229,9 @@ fn names_move_and_content_goes_with_the_last() {
     let lease = store.lease().unwrap();
     let shared = collector(&store);
     assert_eq!(shared.remove(&first.id.short(), false).unwrap(), Removed::default());
-    assert!(shared.prune(true).unwrap().is_none() && store.find(&first.id.hex()).unwrap().is_some());
+    assert!(shared.prune(true, None).unwrap().is_none() && store.find(&first.id.hex()).unwrap().is_some());
     drop((lease, shared));
-    assert!(collector(&store).prune(false).unwrap().unwrap().freed > 0);
+    assert!(collector(&store).prune(false, None).unwrap().unwrap().freed > 0);
     assert_eq!(store.find(&first.id.hex()).unwrap(), None);
     assert_eq!(read(&store.rootfs(&second, None).unwrap().mount, "f").as_deref(), Some("2"));
     let alone = collector(&store);

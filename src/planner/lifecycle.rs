@@ -25,8 +25,11 @@ pub(super) fn plan(project: &Project, observed: &Observed, options: &PlanOptions
         Verb::Start => start(&mut builder),
         Verb::Restart { no_deps } => restart(&mut builder, *no_deps),
         Verb::Kill { signal } => kill(&mut builder, signal),
-        Verb::Remove { stop, volumes } => {
-            for container in targets(&builder, &options.services) {
+        Verb::Remove { stop, volumes, containers } => {
+            let named = observed.containers.values().filter(|container| containers.contains(&container.id));
+            let all: Vec<&ContainerView> =
+                if containers.is_empty() { targets(&builder, &options.services) } else { named.collect() };
+            for container in all {
                 if *stop || !container.state.is_active() {
                     let fate = if *volumes { Anonymous::Remove } else { Anonymous::Leave };
                     builder.remove(container, fate, &Cause::Requested);

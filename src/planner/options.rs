@@ -43,6 +43,8 @@ pub enum Verb {
         stop: bool,
         /// Remove their anonymous volumes too.
         volumes: bool,
+        /// Only these, by id, one-off ones among them; those of the services if empty.
+        containers: BTreeSet<String>,
     },
     /// `pause`: freeze what runs.
     Pause,

@@ -220,7 +220,7 @@ proptest! {
             0 => Verb::Stop,
             1 => Verb::Start,
             2 => Verb::Restart { no_deps },
-            _ => Verb::Remove { stop: true, volumes: false },
+            _ => Verb::Remove { stop: true, volumes: false, containers: BTreeSet::new() },
         };
         let restart = matches!(verb, Verb::Restart { .. });
         let options = PlanOptions { verb, ..PlanOptions::default() };

@@ -161,7 +161,7 @@ pub(crate) fn content_decides_over_the_cache(bed: &Bed) -> Outcome {
     same!(steps(&[("V", "1")])?.1, 1);
     same!(steps(&[("HTTP_PROXY", "http://proxy.invalid")])?, (first, 0));
     // Without their layers, records count for nothing; the RUNs that changed nothing have none to lose.
-    bed.store.collector(|| Ok(Vec::new())).unwrap().prune(false).unwrap();
+    bed.store.collector(|| Ok(Vec::new())).unwrap().prune(false, None).unwrap();
     same!(steps(&[])?.1, 2);
     Ok(())
 }

@@ -49,6 +49,112 @@ fn anonymous_volumes_without_a_container_go_if_asked() {
     sandbox.stack("down -v").ok();
 }
 
+#[test]
+fn lists_and_prunes_take_what_filters_say() {
+    let sandbox = Sandbox::with("services: {}");
+    sandbox.busybox_tar();
+    let import = |name: &str, label: &str| {
+        sandbox.stack_args(&["image", "import", "-c", label, "-c", "CMD [\"sh\", \"-c\"]", "busybox.tar", name]).ok()
+    };
+    import("one", "LABEL kind=base");
+    import("team/two:2", "LABEL kind=other");
+    let listed = |words: &str| -> Vec<String> {
+        let ran = sandbox.stack(&format!("image ls --format {{{{.Repository}}}}:{{{{.Tag}}}} {words}")).ok();
+        ran.out.lines().map(str::to_owned).collect()
+    };
+    let (one, two) = ("one:latest", "team/two:2");
+    assert_eq!(listed(""), [one, two]);
+    for words in ["one", "o*", "one:latest", "-f label=kind=base", "-f label!=kind=other", "-f before=team/two:2"] {
+        assert_eq!(listed(words), [one], "{words}");
+    }
+    for words in ["*/two", "team/t*:2", "-f reference=*/*", "-f label=kind -f since=one"] {
+        assert_eq!(listed(words), [two], "{words}");
+    }
+    for words in ["two", "-f until=1h", "-f dangling=true", "-f label=kind=base -f since=one"] {
+        assert_eq!(listed(words), [""; 0], "{words}");
+    }
+    assert_eq!(listed("-f reference=one -f reference=*/*").len(), 2);
+    let id = sandbox.stack("image ls -q one").ok().out.trim().to_owned();
+    let whole = sandbox.stack("image ls -q --no-trunc one").ok().out.trim().to_owned();
+    assert!(id.len() == 12 && whole.starts_with(&format!("sha256:{id}")), "{id} {whole}");
+    let digests = sandbox.stack("image ls -a --digests").ok().out;
+    assert!(digests.starts_with("REPOSITORY") && digests.contains("DIGEST") && digests.contains("<none>"), "{digests}");
+    sandbox.stack("image ls -f size=3").fails(&["unsupported filter `size=3`", "reference="]);
+
+    let show = |format: &str| {
+        let ran = sandbox.stack_args(&["image", "inspect", "-f", format, "one"]).ok();
+        ran.out.trim_end().to_owned()
+    };
+    assert_eq!(show("{{.Config.Labels.kind}} {{.Config.Cmd}} {{index .RepoTags 0}}"), "base [sh -c] one:latest");
+    assert_eq!(show("{{json .Config.Env}} {{len .RootFS.Layers}} {{.Id}}"), format!("null 1 {whole}"));
+    assert!(show("json").starts_with("{\"Id\":"));
+    sandbox.stack("image inspect -f {{.Nope}} one").fails(&["no field `Nope`", "Architecture"]);
+    let history = sandbox.stack("image history --human=false --format {{.Size}}|{{.CreatedSince}} one").ok().out;
+    let (size, since) = history.lines().last().unwrap().split_once('|').unwrap();
+    assert!(size.parse::<u64>().unwrap() > 1000 && since.starts_with("20"), "{history}");
+
+    sandbox.stack("image prune -af --filter until=1h").ok();
+    sandbox.stack("image prune -f --filter label=kind").ok();
+    assert_eq!(listed(""), [one, two]);
+    let pruned = sandbox.stack("image prune -af --filter label=kind=other").ok();
+    assert!(pruned.out.contains("Untagged: team/two:2"), "{pruned}");
+    assert_eq!(listed(""), [one]);
+    // The one whose name went to another has none, and is dangling.
+    import("one", "LABEL kind=new");
+    assert_eq!(listed("-f dangling=true"), ["<none>:<none>"]);
+    assert_eq!(listed("-f dangling=false"), [one]);
+    sandbox.stack("image prune -f --filter label!=kind").ok();
+    assert_eq!(listed("").len(), 2);
+    sandbox.stack("image prune -f").ok();
+    assert_eq!(listed(""), [one]);
+    sandbox.stack("image prune -f --filter age=3").fails(&["unsupported filter `age=3`", "until="]);
+}
+
+/// As docker's: stopped containers, networks that nobody is on, nameless images, the build cache; or what filters take of it.
+#[test]
+fn a_prune_of_everything_takes_what_rests() {
+    let sandbox = Sandbox::with(
+        "services:\n  app: { image: stack/host, init: true, command: [sleep, inf], labels: { keep: very } }\n  \
+         job: { image: stack/host, command: [\"true\"] }\n",
+    );
+    let states = || -> Vec<String> {
+        let mut all: Vec<String> =
+            sandbox.ps().iter().map(|row| format!("{} {}", row["Service"], row["State"]).replace('"', "")).collect();
+        all.sort();
+        all
+    };
+    let networks = || sandbox.stack("network ls -q").ok().out;
+    sandbox.stack("up -d").ok();
+    sandbox.until_state("job", "exited");
+    sandbox.stack("network create lonely").ok();
+    sandbox.stack("network create --label keep=very labelled").ok();
+
+    sandbox.stack("system prune -f --filter until=1h").ok();
+    sandbox.stack("system prune -f --filter label=none").ok();
+    assert_eq!(states(), ["app running", "job exited"]);
+    assert!(networks().contains("lonely"));
+    sandbox.stack("system prune -f --volumes --filter until=1h").fails(&["until", "--volumes"]);
+    sandbox.stack("system prune").fails(&["no terminal to ask at", "`-f`"]);
+    assert_eq!(states().len(), 2);
+
+    let pruned = sandbox.stack("system prune -f --filter label!=keep").ok();
+    let job = format!("Deleted container: {}-job-1", sandbox.project);
+    assert!(pruned.out.contains(&job) && pruned.out.contains("Deleted network: lonely"), "{pruned}");
+    assert_eq!(states(), ["app running"]);
+    assert!(networks().contains("labelled") && networks().contains("_default"), "{}", networks());
+    // What runs keeps its own; what is stopped goes, its network after it.
+    sandbox.stack("system prune -f").ok();
+    assert_eq!(states(), ["app running"]);
+    assert!(!networks().contains("labelled") && networks().contains("_default"), "{}", networks());
+    sandbox.stack("stop").ok();
+    let pruned = sandbox.stack("system prune -f").ok();
+    assert!(pruned.out.contains("-app-1") && pruned.out.contains("_default"), "{pruned}");
+    assert!(states().is_empty() && networks().is_empty(), "{}", networks());
+    sandbox.stack("up -d").ok();
+    assert!(states().contains(&"app running".to_owned()));
+    sandbox.stack("down").ok();
+}
+
 /// Archives go to other tools and come back, in every form.
 #[test]
 fn archives_are_those_of_others() {

@@ -16,6 +16,7 @@ mod ports;
 mod pty;
 mod sandbox;
 mod store;
+mod stub;
 mod wire;
 
 mod access;
@@ -50,6 +51,7 @@ mod networks;
 mod oci;
 mod policy;
 mod prepare;
+mod protocol;
 mod pulls;
 mod quickstart;
 mod readiness;

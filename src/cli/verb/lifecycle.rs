@@ -206,6 +206,7 @@ impl Rm {
             return Ok(0);
         }
         let (services, stop, volumes) = (self.services.clone(), self.stop, self.volumes);
-        carry_out(context, &target.name, &Request::Remove { services, stop, volumes }, "rm").await.map(|_| 0)
+        let request = Request::Remove { services, stop, volumes, containers: Vec::new() };
+        carry_out(context, &target.name, &request, "rm").await.map(|_| 0)
     }
 }

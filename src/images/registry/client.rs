@@ -9,6 +9,8 @@ use hyper::header::{
     ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT,
 };
 use hyper::{Method, Request, Response, StatusCode, Uri};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 
 use super::super::error::{Error, printable};
 use super::credentials::Credentials;
@@ -342,7 +344,12 @@ fn random() -> f64 {
     f64::from(u16::from_ne_bytes(bytes)) / f64::from(u16::MAX)
 }
 
-/// `Retry-After` in seconds; a date is taken for no wish.
+/// `Retry-After`: seconds, or a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let then = rfc2822::parse(text).ok()?.timestamp();
+    Some(then.duration_since(Timestamp::now()).try_into().unwrap_or_default())
 }

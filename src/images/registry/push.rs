@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use super::super::blobs::Pending;
 use super::super::compression::Compression;
 use super::super::error::{Doing as _, Error};
-use super::super::index::{CONFIG_TYPE, Descriptor, MANIFEST_TYPE, Manifest};
+use super::super::index::{CONFIG_TYPE, Catalog, Descriptor, MANIFEST_TYPE, Manifest};
 use super::super::{Digest, Layer, Reference, Store};
 use super::client::{Ask, Client};
 use super::join::try_join;
-use super::upload::{Content, Upload, exists};
+use super::upload::{Content, Upload, begin, exists};
 use super::{LayerState, PullEvent, Registries};
 
 /// How well layers are compressed: fast, for the network is seldom slower.
@@ -47,7 +47,7 @@ impl Store {
 
         let packed = try_join(unique(&image.layers).into_iter().map(async |layer| {
             let _turn = registries.turns.acquire().await;
-            self.send_layer(&client, layer, &entry, origins.get(&layer.digest), progress).await
+            self.send_layer(&client, layer, &catalog, origins.get(&layer.digest), progress).await
         }));
         let packed: BTreeMap<Digest, Layer> = packed.await?.into_iter().collect();
         let config = self.inner.blobs.open_blob(&image.id)?;
@@ -87,7 +87,7 @@ impl Store {
         &self,
         client: &Client<'_>,
         layer: &Layer,
-        entry: &Descriptor,
+        catalog: &Catalog,
         from: Option<&String>,
         progress: &dyn Fn(PullEvent),
     ) -> Result<(Digest, Layer), Error> {
@@ -103,8 +103,8 @@ impl Store {
             let media_type = Compression::Gzip.media_type().to_owned();
             Layer { digest, size, media_type, diff_id: layer.diff_id }
         };
-        if let Some((digest, size)) = entry.packed(&layer.digest)
-            && exists(client, &digest).await?
+        if let Some((digest, size)) = catalog.index.manifests.iter().find_map(|entry| entry.packed(&layer.digest))
+            && (exists(client, &digest).await? || from.is_some() && begin(client, &digest, from).await?.is_none())
         {
             tell(LayerState::Exists);
             return Ok((layer.digest, packed(digest, size)));

@@ -52,7 +52,7 @@ impl Upload<'_> {
         }
         let mut patience = Patience::new();
         loop {
-            let Some(place) = self.begin().await? else { return Ok(false) };
+            let Some(place) = begin(self.client, &self.content.digest, self.from).await? else { return Ok(false) };
             match self.send(place, &mut patience).await {
                 Ok(()) => return Ok(true),
                 Err(Stopped::Failed(error)) => return Err(error),
@@ -65,42 +65,15 @@ impl Upload<'_> {
         }
     }
 
-    fn doing(&self) -> String {
-        format!("pushing blob {}", self.content.digest.short())
-    }
-
-    /// Asks for a place to upload to; none when the blob was mounted from another repository.
-    async fn begin(&self) -> Result<Option<Uri>, Error> {
-        let (client, doing) = (self.client, self.doing());
-        let mount = self.from.map_or(String::new(), |from| {
-            format!("?{}", encode(&[("mount", &self.content.digest.to_string()), ("from", from)]))
-        });
-        let mut ask = Ask::new(Method::POST, format!("{}/blobs/uploads/{mount}", client.path), &doing);
-        ask.body = Some(bytes::Bytes::new());
-        let response = client.send(&ask).await?;
-        match response.status() {
-            StatusCode::CREATED if self.from.is_some() => Ok(None),
-            StatusCode::ACCEPTED => self.location(&response).map(Some),
-            _ => Err(client.refused(response, &doing).await),
-        }
-    }
-
-    /// Where to go on.
-    fn location(&self, response: &Response<Incoming>) -> Result<Uri, Error> {
-        let missing = || self.client.protocol(&self.doing(), "it gives no place to upload to".to_owned());
-        let location = response.headers().get(LOCATION).ok_or_else(missing)?;
-        Ok(self.client.redirected(&self.client.base()?, location)?)
-    }
-
     /// Sends all of it, going on where the connection breaks, and closes it.
     async fn send(&self, mut place: Uri, patience: &mut Patience) -> Result<(), Stopped> {
-        let (client, doing) = (self.client, self.doing());
+        let (client, doing) = (self.client, doing(&self.content.digest));
         let sent = Arc::new(AtomicU64::new(0));
         let mut begin = 0;
         while begin < self.content.size {
             match self.patch(&place, begin, &sent).await {
                 Ok(response) if response.status() == StatusCode::ACCEPTED => {
-                    place = self.location(&response).map_err(Stopped::Failed)?;
+                    place = location(client, &response, &doing).map_err(Stopped::Failed)?;
                     begin = self.content.size;
                 }
                 Ok(response) if response.status().is_server_error() => {
@@ -118,7 +91,7 @@ impl Upload<'_> {
                         return Err(Stopped::Broken(error));
                     }
                     begin = received(&status);
-                    place = self.location(&status).map_err(Stopped::Failed)?;
+                    place = location(client, &status, &doing).map_err(Stopped::Failed)?;
                 }
             }
         }
@@ -159,6 +132,32 @@ impl Upload<'_> {
             }
         }
     }
+}
+
+/// Asks for a place to upload a blob to; none when it was mounted from the other repository.
+pub(super) async fn begin(client: &Client<'_>, digest: &Digest, from: Option<&String>) -> Result<Option<Uri>, Error> {
+    let doing = doing(digest);
+    let mount =
+        from.map_or(String::new(), |from| format!("?{}", encode(&[("mount", &digest.to_string()), ("from", from)])));
+    let mut ask = Ask::new(Method::POST, format!("{}/blobs/uploads/{mount}", client.path), &doing);
+    ask.body = Some(bytes::Bytes::new());
+    let response = client.send(&ask).await?;
+    match response.status() {
+        StatusCode::CREATED if from.is_some() => Ok(None),
+        StatusCode::ACCEPTED => location(client, &response, &doing).map(Some),
+        _ => Err(client.refused(response, &doing).await),
+    }
+}
+
+fn doing(digest: &Digest) -> String {
+    format!("pushing blob {}", digest.short())
+}
+
+/// Where an upload goes on.
+fn location(client: &Client<'_>, response: &Response<Incoming>, doing: &str) -> Result<Uri, Error> {
+    let missing = || client.protocol(doing, "it gives no place to upload to".to_owned());
+    let location = response.headers().get(LOCATION).ok_or_else(missing)?;
+    Ok(client.redirected(&client.base()?, location)?)
 }
 
 /// Whether a registry has a blob.

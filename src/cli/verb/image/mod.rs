@@ -29,14 +29,7 @@ pub(crate) struct Image {
 enum ImageVerb {
     /// List images
     #[command(alias = "list")]
-    Ls {
-        /// Print ids only
-        #[arg(short, long)]
-        quiet: bool,
-        /// Form of the output: table, json or a template
-        #[arg(long, value_name = "FORM")]
-        format: Option<String>,
-    },
+    Ls(list::List),
     /// Fetch an image from its registry
     Pull {
         /// Name, with a tag or a digest (default: `latest`)
@@ -99,6 +92,9 @@ enum ImageVerb {
         /// Remove all images without a container
         #[arg(short, long)]
         all: bool,
+        /// Only those for which it holds: until=TIME, label=NAME[=VALUE], label!=NAME[=VALUE]
+        #[arg(long, value_name = "FILTER")]
+        filter: Vec<String>,
         /// Don't ask
         #[arg(short, long)]
         force: bool,
@@ -110,6 +106,9 @@ enum ImageVerb {
         /// Names or ids
         #[arg(required = true, value_name = "IMAGE")]
         images: Vec<String>,
+        /// Form of the output: json or a template
+        #[arg(short, long, value_name = "FORM")]
+        format: Option<String>,
     },
     /// Unpack a layer's archive onto a directory, as a plain tree
     #[command(hide = true)]
@@ -135,7 +134,7 @@ impl Image {
         let store = Store::open(&context.paths.lib)?;
         match &self.verb {
             ImageVerb::Unpack { file, directory } => archive::unpack(file, directory),
-            ImageVerb::Ls { quiet, format } => list::list(context, &store, *quiet, format.as_deref()),
+            ImageVerb::Ls(list) => list.run(context, &store),
             ImageVerb::Pull { reference, platform, quiet } => {
                 pull(context, &store, policy::wanted(reference, platform.as_deref())?, *quiet).await
             }
@@ -151,8 +150,8 @@ impl Image {
             ImageVerb::Load { input } => archive::load(context, &store, input.as_deref()),
             ImageVerb::Save { images, output } => archive::save(&store, images, output.as_deref()),
             ImageVerb::Rm { images, force } => remove::remove(context, &store, images, *force),
-            ImageVerb::Inspect { images } => inspect::inspect(context, &store, images),
-            ImageVerb::Prune { all, force } => remove::prune(context, &store, *all, *force),
+            ImageVerb::Inspect { images, format } => inspect::inspect(context, &store, images, format.as_deref()),
+            ImageVerb::Prune { all, filter, force } => remove::prune(context, &store, *all, filter, *force),
             ImageVerb::History(history) => history.show(context, &store),
             ImageVerb::Tag { image, reference } => {
                 store.tag(&find(&store, image)?, &Reference::parse(reference)?)?;

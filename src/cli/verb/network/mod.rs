@@ -6,11 +6,13 @@ mod show;
 use std::io::Write;
 
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 
 use self::create::Create;
 use self::show::{details, summary};
 use super::resources::Look;
 use crate::cli::error::{Error, Outcome};
+use crate::cli::filter::{Filters, Label};
 use crate::cli::project::{Context, require_root};
 use crate::cli::select::is_up;
 use crate::cli::session;
@@ -78,7 +80,7 @@ enum NetworkVerb {
         /// Do not ask
         #[arg(short, long)]
         force: bool,
-        /// Only those for which it holds: label=NAME[=VALUE]
+        /// Only those for which it holds: until=TIME, label=NAME[=VALUE], label!=NAME[=VALUE]
         #[arg(long, value_name = "FILTER")]
         filter: Vec<String>,
     },
@@ -144,10 +146,7 @@ fn matches(network: &Made, filters: &[String], records: &[Record]) -> Result<boo
             "driver" => value == "bridge",
             "scope" => value == "local",
             "type" => value == "custom",
-            "label" => match value.split_once('=') {
-                Some((label, value)) => network.labels.get(label).is_some_and(|found| found == value),
-                None => network.labels.contains_key(value),
-            },
+            "label" => Label::parse(value, true).holds(|label| network.labels.get(label)),
             "dangling" => is_unused(network, records) == matches!(value, "true" | "1"),
             _ => {
                 return Err(Error::new(format!("unsupported filter `{filter}`"))
@@ -244,19 +243,27 @@ fn rm(context: &Context, names: &[String], force: bool) -> Outcome {
     Ok(code)
 }
 
-fn prune(context: &Context, force: bool, filters: &[String]) -> Outcome {
-    let question = "This removes all networks that no container is on.\nGo on?";
-    if !force && !terminal::agreed(question)? {
-        return Err(Error::new("nothing was removed"));
-    }
+/// Removes the networks that no container is on and that the filters take: their names.
+pub(super) fn remove_unused(context: &Context, filters: &Filters) -> Result<Vec<String>, Error> {
     let records = state::all_records(&context.paths)?;
     let mut removed = Vec::new();
     for network in networks::list(&context.paths)? {
-        if is_unused(&network, &records) && matches(&network, filters, &records)? {
+        let taken = filters.take(Some(network.created), |label| network.labels.get(label));
+        if taken && is_unused(&network, &records) {
             networks::remove(&context.paths, &Host::current(), &network.name)?;
             removed.push(network.name);
         }
     }
+    Ok(removed)
+}
+
+fn prune(context: &Context, force: bool, filters: &[String]) -> Outcome {
+    let filters = Filters::parse(filters, Timestamp::now())?;
+    let question = "This removes all networks that no container is on.\nGo on?";
+    if !force && !terminal::agreed(question)? {
+        return Err(Error::new("nothing was removed"));
+    }
+    let removed = remove_unused(context, &filters)?;
     let mut out = context.ui.out();
     if !removed.is_empty() {
         writeln!(out, "Deleted Networks:")?;

@@ -1,5 +1,7 @@
 //! `stack system df` and `prune`: what `lib` holds, and what of it nothing needs.
 
+mod prune;
+
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
@@ -8,12 +10,11 @@ use clap::{Args, Subcommand};
 use fs_err as fs;
 use serde_json::Value;
 
-use super::image::{collect, size};
+use super::image::size;
 use crate::cli::error::{Error, Outcome};
 use crate::cli::project::{Context, require_root};
 use crate::cli::table::Table;
 use crate::cli::template::{self, Format, Row};
-use crate::cli::terminal;
 use crate::engine::state::{self, Status};
 use crate::engine::volumes;
 use crate::images::Store;
@@ -34,27 +35,17 @@ enum SystemVerb {
         #[arg(long, value_name = "FORM")]
         format: Option<String>,
     },
-    /// Remove nameless images, build caches and what interrupted pulls left; containers and named volumes stay
-    Prune {
-        /// Remove all images without a container
-        #[arg(short, long)]
-        all: bool,
-        /// Also remove anonymous volumes without a container
-        #[arg(long)]
-        volumes: bool,
-        /// Don't ask
-        #[arg(short, long)]
-        force: bool,
-    },
+    /// Remove stopped containers, networks without containers, nameless images, build caches and what interrupted pulls left
+    Prune(prune::Prune),
 }
 
 impl System {
-    pub(crate) fn run(&self, context: &Context) -> Outcome {
+    pub(crate) async fn run(&self, context: &Context) -> Outcome {
         require_root()?;
         let store = Store::open(&context.paths.lib)?;
         match &self.verb {
             SystemVerb::Df { format } => show(context, &store, format.as_deref()),
-            SystemVerb::Prune { all, volumes, force } => prune(context, &store, *all, *volumes, *force),
+            SystemVerb::Prune(prune) => prune.run(context, &store).await,
         }
     }
 }
@@ -141,29 +132,5 @@ fn show(context: &Context, store: &Store, format: Option<&str>) -> Outcome {
         Format::Json => rows.into_iter().try_for_each(|row| writeln!(out, "{}", Value::Object(row)))?,
         Format::Template { parts, header } => write!(out, "{}", template::render(&parts, header, &rows)?)?,
     }
-    Ok(0)
-}
-
-fn prune(context: &Context, store: &Store, all: bool, anonymous: bool, force: bool) -> Outcome {
-    let which = if all { "without a container" } else { "that have neither a name nor a container" };
-    let more = if anonymous { ", anonymous volumes without a container" } else { "" };
-    let question =
-        format!("This removes all images {which}{more}, the build cache, and what interrupted pulls left.\nGo on?");
-    if !force && !terminal::agreed(&question)? {
-        return Err(Error::new("nothing was changed"));
-    }
-    let lib = &context.paths.lib;
-    let before = bytes(lib)?;
-    collect(context, store, all, || {
-        for volume in if anonymous { volumes::orphans(&context.paths)? } else { Vec::new() } {
-            volumes::remove(&context.paths, &volume.name)?;
-            writeln!(context.ui.out(), "Deleted volume: {}", volume.name)?;
-        }
-        match fs::remove_dir_all(lib.join("build")) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
-            _ => Ok(()),
-        }
-    })?;
-    writeln!(context.ui.out(), "Total reclaimed space: {}", size(before.saturating_sub(bytes(lib)?)))?;
     Ok(0)
 }
