@@ -61,7 +61,8 @@ impl<'s, 'a> Assembler<'s, 'a> {
             let message = format!("stack file {} is empty", path.display());
             let diagnostic =
                 Diagnostic::error(Kind::Shape, message).hint("it needs at least `services:` with one service");
-            self.session.report(diagnostic);
+            let named = from.and_then(|span| self.session.sources.place(span, "named here"));
+            self.session.report(diagnostic.at(named));
             return None;
         }
         Some(Parsed { path: path.to_owned(), documents })

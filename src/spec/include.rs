@@ -39,7 +39,9 @@ impl Assembler<'_, '_> {
             None => parent(&self.session.absolute(&scope.base, first)),
         };
         let Some((first, _)) = paths.first() else {
-            self.session.error(Kind::Shape, entry.span, "an entry of include needs a `path`");
+            let message = "an entry of include without a `path` includes nothing";
+            let warning = self.session.warning_at(Kind::Shape, entry.span, message);
+            self.session.report(warning.hint("name the file to include, or remove the entry"));
             return None;
         };
         let base = directory(first);

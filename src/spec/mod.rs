@@ -38,6 +38,8 @@ mod resources;
 #[cfg(test)]
 mod rows;
 mod scalars;
+#[cfg(test)]
+mod scenes;
 mod schema;
 pub mod select;
 mod session;

@@ -74,7 +74,7 @@ fn tidy(value: &mut Value, extensions: bool) {
                 }
                 let zero = matches!(key.as_str(), "count" | "context_size") && *value == 0;
                 let none = !value.is_null() && nothing(value) && (named || !value.is_object());
-                (extensions || !key.starts_with("x-")) && !none && !zero
+                (extensions || !key.starts_with("x-")) && (!none || key == "command" && value.is_array()) && !zero
             });
         }
         _ => {}
@@ -166,37 +166,59 @@ pub fn yaml(project: &Project) -> String {
 /// A JSON value as block style YAML: for [`Loaded::tree`](super::Loaded::tree).
 pub fn tree_yaml(tree: &Value) -> String {
     let text = |tree: &Value| serde_yaml::to_string(tree).unwrap_or_default();
-    if !has_underscored_number(tree) {
+    if !has_delicate(tree) {
         return text(tree);
     }
-    let mut marked = tree.clone();
-    mark(&mut marked);
-    text(&marked).replace(QUOTE, "'")
+    let (mut marked, mut quoted) = (tree.clone(), Vec::new());
+    mark(&mut marked, &mut quoted);
+    let printed = text(&marked);
+    let pieces = printed.split(MARK).enumerate();
+    pieces
+        .map(|(index, piece)| match piece.parse::<usize>() {
+            Ok(number) if index % 2 == 1 => quoted.get(number).map_or(piece, String::as_str),
+            _ => piece,
+        })
+        .collect()
 }
 
-/// Stands for a quote until the text is made: the printer takes `1_000` for no number and leaves it plain.
-const QUOTE: char = '\u{f8ff}';
+/// Stands on both sides of a number in the place of a text that the printer does not print as it has to be read.
+const MARK: char = '\u{f8ff}';
 
-fn has_underscored_number(value: &Value) -> bool {
+/// Characters that the printer takes for the end of a line.
+const SEPARATORS: [char; 2] = ['\u{2028}', '\u{2029}'];
+
+/// Whether the printer gets a text wrong: it takes `1_000` for no number and leaves it plain, and folds at separators.
+fn is_delicate(text: &str) -> bool {
+    is_underscored_number(text) || text.contains(SEPARATORS) || text.contains(MARK)
+}
+
+fn has_delicate(value: &Value) -> bool {
     match value {
-        Value::String(text) => is_underscored_number(text),
-        Value::Array(list) => list.iter().any(has_underscored_number),
-        Value::Object(map) => {
-            map.iter().any(|(key, value)| is_underscored_number(key) || has_underscored_number(value))
-        }
+        Value::String(text) => is_delicate(text),
+        Value::Array(list) => list.iter().any(has_delicate),
+        Value::Object(map) => map.iter().any(|(key, value)| is_delicate(key) || has_delicate(value)),
         _ => false,
     }
 }
 
-fn mark(value: &mut Value) {
-    let quoted = |text: &str| format!("{QUOTE}{text}{QUOTE}");
+/// Puts marks in the place of delicate texts, which go to `quoted` as they are to be printed: in double quotes, as JSON has it.
+fn mark(value: &mut Value, quoted: &mut Vec<String>) {
+    let marked = |text: &mut String, quoted: &mut Vec<String>| {
+        if is_delicate(text) {
+            let json = Value::from(std::mem::take(text)).to_string();
+            *text = format!("{MARK}{}{MARK}", quoted.len());
+            quoted.push(json.replace(SEPARATORS[0], "\\u2028").replace(SEPARATORS[1], "\\u2029"));
+        }
+    };
     match value {
-        Value::String(text) if is_underscored_number(text) => *text = quoted(text),
-        Value::Array(list) => list.iter_mut().for_each(mark),
+        Value::String(text) => marked(text, quoted),
+        Value::Array(list) => list.iter_mut().for_each(|item| mark(item, quoted)),
         Value::Object(map) => {
-            let marked = |key: String| if is_underscored_number(&key) { quoted(&key) } else { key };
-            *map = std::mem::take(map).into_iter().map(|(key, value)| (marked(key), value)).collect();
-            map.values_mut().for_each(mark);
+            for (mut key, mut value) in std::mem::take(map) {
+                marked(&mut key, quoted);
+                mark(&mut value, quoted);
+                map.insert(key, value);
+            }
         }
         _ => {}
     }

@@ -153,7 +153,7 @@ impl Canon<'_, '_> {
         };
         match text.parse::<ByteSize>() {
             Ok(ByteSize(-1)) | Err(UnitError::Negative(_))
-                if matches!(trail, Trail::Key(Trail::Key(_, "tmpfs"), _)) =>
+                if node.as_str().is_none() && matches!(trail, Trail::Key(Trail::Key(_, "tmpfs"), _)) =>
             {
                 return self.bad(node.span, trail, format!("`{text}` is negative"));
             }
@@ -170,10 +170,10 @@ impl Canon<'_, '_> {
     pub(super) fn mode(&mut self, node: Node, as_text: bool, trail: &Trail<'_>) -> Option<Node> {
         let value = match &node.value {
             Value::Int(value, _) => Some(*value),
-            Value::Str(text) if as_text => i64::from_str_radix(text.trim_start_matches("0o"), 8).ok(),
+            Value::Str(text) if as_text => i64::from_str_radix(text, 8).ok(),
             _ => return self.mismatch(&node, trail, "file permissions such as `0440`"),
         };
-        let Some(value) = value.filter(|value| (0..=0o7777).contains(value)) else {
+        let Some(value) = value.filter(|value| (0..=i64::from(u32::MAX)).contains(value)) else {
             let text = node.scalar_text().unwrap_or_default();
             return self.bad(
                 node.span,
@@ -181,7 +181,10 @@ impl Canon<'_, '_> {
                 format!("`{text}` are no file permissions; write octal digits such as `0440`"),
             );
         };
-        Some(if as_text { Node::str(format!("{value:04o}"), node.span) } else { Node::int(value, node.span) })
+        if value > 0o7777 {
+            self.refuse(node.span, trail, format!("`{value:o}` is above 7777"));
+        }
+        Some(if as_text { Node::str(format!("0{value:o}"), node.span) } else { Node::int(value, node.span) })
     }
 
     pub(super) fn word(&mut self, node: Node, words: &'static [&'static str], trail: &Trail<'_>) -> Option<Node> {

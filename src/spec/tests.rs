@@ -195,10 +195,20 @@ fn what_is_printed_loads_again_to_the_same() {
 
 #[test]
 fn what_looks_like_a_number_is_printed_quoted() {
-    let text = "services:\n  a: { image: x, user: '1_000', labels: { '1_0.5': '0x1_F', '1_01e9': a_b } }\n";
+    let text =
+        "services:\n  a: { image: x, user: '1_000', labels: { '1_0.5': '0x1_F', '1_01e9': a_b, '5e3666': '1e999' } }\n";
     let first = load_text(text).unwrap().project;
     let printed = render::yaml(&first);
-    assert!(printed.contains("user: '1_000'") && printed.contains("'1_0.5': '0x1_F'"), "{printed}");
+    assert!(printed.contains("user: \"1_000\"") && printed.contains("\"1_0.5\": \"0x1_F\""), "{printed}");
+    assert_eq!(load_text(&printed).unwrap().project, first);
+}
+
+#[test]
+fn separators_of_lines_are_printed_as_escapes() {
+    let text = "services:\n  a:\n    image: x\n    labels: { \"a\\u2028\\\"b\": \"\\u2029 c\\n\", p: \"\\uf8ff0\\uf8ff\" }\n    volumes: [\"/a\\u2029b:/c\"]\n";
+    let first = load_text(text).unwrap().project;
+    let printed = render::yaml(&first);
+    assert!(!printed.contains(['\u{2028}', '\u{2029}']), "{printed}");
     assert_eq!(load_text(&printed).unwrap().project, first);
 }
 

@@ -338,7 +338,7 @@ fn float(text: &str) -> Option<f64> {
     let plain = text.replace('_', "");
     let shaped = plain.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
     let digits = plain.bytes().any(|b| b.is_ascii_digit());
-    if shaped && digits { plain.parse().ok() } else { None }
+    if shaped && digits { plain.parse().ok().filter(|value: &f64| value.is_finite()) } else { None }
 }
 
 #[cfg(test)]
@@ -358,8 +358,8 @@ mod tests {
 
     #[test]
     fn scalars_resolve_as_compose_does() {
-        let text = "[1, 0755, 0o755, 1_000, 0x1F, 1.5, true, yes, ~, '1', 2024-01-02, 12:30, 1e3, 08, .5]";
-        let expected = r#"[1,493,493,1000,31,1.5,true,"yes",null,"1","2024-01-02","12:30",1000.0,8.0,0.5]"#;
+        let text = "[1, 0755, 0o755, 1_000, 0x1F, 1.5, true, yes, ~, '1', 2024-01-02, 12:30, 1e3, 08, .5, 5e3666]";
+        let expected = r#"[1,493,493,1000,31,1.5,true,"yes",null,"1","2024-01-02","12:30",1000.0,8.0,0.5,"5e3666"]"#;
         assert_eq!(json(text).unwrap(), expected);
     }
 
