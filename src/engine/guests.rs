@@ -138,15 +138,19 @@ impl Guests {
         })? {
             return Ok(Some(verdict));
         }
+        let mut sources = Vec::new();
         for mount in &record.mounts {
-            let source = match mount.kind.as_str() {
-                "bind" => Path::new(&mount.source).to_owned(),
-                "volume" => match volumes::find(paths, &mount.source)? {
-                    Some(volume) => volumes::data(paths, &volume),
-                    None => continue,
-                },
-                _ => continue,
-            };
+            match mount.kind.as_str() {
+                "bind" => sources.push(Path::new(&mount.source).to_owned()),
+                "volume" => sources.extend(volumes::find(paths, &mount.source)?.map(|it| volumes::data(paths, &it))),
+                _ => {}
+            }
+        }
+        let image = store.find(&record.image_id).map_err(io::Error::other)?;
+        if image.is_some_and(|image| image.host) {
+            sources.push("/usr".into());
+        }
+        for source in sources {
             let there = source.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
             let tried = mount::clone_tree(there, there == source)
                 .and_then(|tree| mount::map_ids(tree.as_fd(), namespace.as_fd(), there == source));
@@ -266,11 +270,16 @@ pub(crate) fn make_source(source: &Path) -> io::Result<()> {
 fn verdict(paths: &Paths, find: impl FnOnce() -> Option<String>) -> io::Result<Option<String>> {
     let file = paths.lib.join("idmap.json");
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-    let known: Option<(String, Option<String>)> =
-        fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
-    if let Some((of, verdict)) = known
-        && of == kernel
-    {
+    let known = || {
+        let known: (String, Option<String>) = serde_json::from_slice(&fs::read(&file).ok()?).ok()?;
+        Some(known.1).filter(|_| known.0 == kernel)
+    };
+    if let Some(verdict) = known() {
+        return Ok(verdict);
+    }
+    // Containers that are made at the same time would try in each other's way.
+    let _lock = Lock::exclusive(&paths.lib.join("idmap.lock"))?;
+    if let Some(verdict) = known() {
         return Ok(verdict);
     }
     let verdict = find();
@@ -370,6 +379,25 @@ mod tests {
         for extents in [root, user, same] {
             userns::make(&extents, &extents).unwrap();
         }
+    }
+
+    #[test]
+    fn what_is_possible_is_tried_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::new(Some(folder.path())).unwrap();
+        fs::create_dir_all(&paths.lib).unwrap();
+        let tries = std::sync::atomic::AtomicU32::new(0);
+        let find = || {
+            tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            std::thread::park_timeout(std::time::Duration::from_millis(20));
+            Some("no".to_owned())
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| assert_eq!(verdict(&paths, find).unwrap().as_deref(), Some("no")));
+            }
+        });
+        assert_eq!(tries.into_inner(), 1);
     }
 
     /// M14: whoever asks at the same time, no two stacks get the same ids, nor those of anybody else.

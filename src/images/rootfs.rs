@@ -50,14 +50,7 @@ impl Store {
             Some(guest) => guest::overlay(guest, &lowers, writable.as_ref())?,
             None => overlay(&lowers, writable.as_ref())?,
         };
-        let binds = if image.host { host::binds()? } else { Vec::new() };
-        if let Some(guest) = guest {
-            let mapping = || "showing this machine's /usr to a user namespace".to_owned();
-            binds
-                .iter()
-                .try_for_each(|(tree, _)| mount::map_ids(tree.as_fd(), guest.namespace, false))
-                .doing(mapping)?;
-        }
+        let binds = if image.host { host::binds(guest)? } else { Vec::new() };
         Ok(Rootfs { mount, binds })
     }
 

@@ -127,3 +127,20 @@ fn what_is_written_in_a_user_s_project_is_the_user_s() {
     sandbox.stack("down -v").ok();
     chown(&project, Some(0), Some(0)).unwrap();
 }
+
+/// The first `up` on a machine tries what it can do, for all its containers at once.
+#[test]
+fn of_many_that_are_first_everyone_has_one() {
+    let mut text = "services:\n".to_owned();
+    for number in 0..8 {
+        text += &format!("  s{number}: {{ image: stack/host, init: true, command: [sleep, infinity] }}\n");
+    }
+    let sandbox = Sandbox::with(&text);
+    sandbox.stack("up -d").ok();
+    for number in 0..8 {
+        let map = sandbox.inside(&format!("s{number}"), "cat /proc/self/uid_map");
+        let base: u32 = map.split_whitespace().nth(1).unwrap().parse().unwrap();
+        assert!(base >= 65_536, "s{number} has {map}");
+        assert_eq!(sandbox.inside(&format!("s{number}"), "stat -c %u:%g /usr /usr/local"), "0:0\n0:0");
+    }
+}
