@@ -131,11 +131,8 @@ fn what_is_written_in_a_user_s_project_is_the_user_s() {
 /// The first `up` on a machine tries what it can do, for all its containers at once.
 #[test]
 fn of_many_that_are_first_everyone_has_one() {
-    let mut text = "services:\n".to_owned();
-    for number in 0..8 {
-        text += &format!("  s{number}: {{ image: stack/host, init: true, command: [sleep, infinity] }}\n");
-    }
-    let sandbox = Sandbox::with(&text);
+    let service = |number| format!("  s{number}: {{ image: stack/host, init: true, command: [sleep, infinity] }}\n");
+    let sandbox = Sandbox::with(&format!("services:\n{}", (0..8).map(service).collect::<String>()));
     sandbox.stack("up -d").ok();
     for number in 0..8 {
         let map = sandbox.inside(&format!("s{number}"), "cat /proc/self/uid_map");
