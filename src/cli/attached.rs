@@ -247,16 +247,28 @@ impl Watch<'_> {
     }
 
     fn started(&mut self, id: &str) -> Result<(), Error> {
-        self.seen.insert(id.to_owned(), false);
-        if !self.keys.contains_key(id)
-            && let Some(container) = self.how.containers()?.into_iter().find(|container| container.record.id == id)
-        {
-            self.open(&container, Start::Oldest)?;
+        if self.keys.contains_key(id) {
+            self.seen.insert(id.to_owned(), false);
+            return self.announce();
+        }
+        let containers = self.how.containers()?;
+        if let Some(container) = containers.iter().find(|container| container.record.id == id) {
+            self.seen.insert(id.to_owned(), false);
+            self.open(container, Start::Oldest)?;
+        } else {
+            // A step of `pre_start` writes into the log of a container that is still to be started.
+            for container in containers.iter().filter(|container| container.state.status == Status::Created) {
+                self.open(container, Start::Oldest)?;
+            }
         }
         self.announce()
     }
 
     fn died(&mut self, id: &str, code: i32, restarting: bool) -> Result<(), Error> {
+        // What runs a step of `pre_start`, or was begun by `run`, is none of the stack's.
+        if !self.seen.contains_key(id) && !self.keys.contains_key(id) {
+            return Ok(());
+        }
         if !restarting {
             self.seen.insert(id.to_owned(), true);
             if self.how.abort_on_exit || self.how.abort_on_failure && code != 0 {

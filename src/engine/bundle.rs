@@ -190,7 +190,7 @@ pub(crate) fn stdio(paths: &Paths, record: &Record) -> Stdio {
     }
     let option = |name: &str| logging.options.get(name).map(String::as_str);
     Stdio::Log {
-        path: paths.log(&record.id),
+        path: paths.log(record.log_id()),
         max_size: option("max-size")
             .and_then(|text| text.parse().ok())
             .map_or(LOG_SIZE, |ByteSize(size)| u64::try_from(size).unwrap_or(0)),

@@ -6,15 +6,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use fs_err as fs;
-use jiff::Timestamp;
 
-use super::control::Failure;
+use super::control::{Action, Failure};
 use super::filter;
 use super::intent::Desired;
 use super::networks::new_id;
 use super::paths::Paths;
 use super::record::{self, Identity, Surroundings};
 use super::recover;
+use super::seed;
 use super::state::{self, Container, Joins, MountRecord, Record, RunState, UserNamespace, VERSION};
 use super::supervisor::{Supervisor, blocking, tracing_line};
 use super::volumes;
@@ -47,7 +47,7 @@ impl Supervisor {
         super::open_files::set(&mut record, &self.open_files);
         let (paths, store, boot_id) = (self.paths.clone(), self.store.clone(), self.boot_id.clone());
         let guests = self.guests.clone();
-        let container = blocking(move || {
+        let (container, said) = blocking(move || {
             let (project, id) = (record.project.clone(), record.id.clone());
             let decide = |record: &Record| guests.decide(&paths, &store, record, &neighbours);
             make(&paths, &store, &image, &desired, record, boot_id, decide).inspect_err(|_| {
@@ -59,6 +59,9 @@ impl Supervisor {
         .await??;
         drop(lease);
         let record = container.record.clone();
+        for message in said {
+            self.tell(&container, Action::Warning { message });
+        }
         self.insert(container);
         if !record.oneoff {
             self.inherited(&record)?;
@@ -147,7 +150,7 @@ impl Supervisor {
     }
 }
 
-/// Writes a container's files, its record last.
+/// Writes a container's files, its record last; what there is to say of its volumes.
 fn make(
     paths: &Paths,
     store: &Store,
@@ -156,7 +159,7 @@ fn make(
     mut record: Record,
     boot_id: String,
     decide: impl FnOnce(&Record) -> io::Result<UserNamespace>,
-) -> Result<Container, Failure> {
+) -> Result<(Container, Vec<String>), Failure> {
     let failed = |e: &dyn std::fmt::Display| Failure::new(format!("container {} could not be made: {e}", record.name));
     // What can be refused, before anything is made.
     let profile = filter::read(&record.config, &record.service, &desired.source.working_dir)?;
@@ -172,15 +175,16 @@ fn make(
         fs::create_dir_all(&objects).map_err(|e| failed(&e))?;
         fs::write(objects.join(key), &desired.objects[key]).map_err(|e| failed(&e))?;
     }
+    let mut said = Vec::new();
     for mount in record.mounts.iter().filter(|mount| mount.kind == "volume") {
-        fill_volume(paths, store, image, &record, mount)?;
+        said.extend(fill_volume(paths, store, image, &record, mount)?);
     }
     if let Some(profile) = profile {
         fs::write(paths.filter(&record.id), profile).map_err(|e| failed(&e))?;
     }
     record.user_namespace = decide(&record).map_err(|e| failed(&e))?;
     state::write_record(paths, &record).map_err(|e| failed(&e))?;
-    Ok(Container { record: Arc::new(record), state })
+    Ok((Container { record: Arc::new(record), state }, said))
 }
 
 /// A container in another's network has the other's name, one in the host's network the host's.
@@ -194,41 +198,26 @@ fn hostname(service: &Service, joins: &Joins, id: &str, neighbours: &[Container]
     service.hostname.clone().or(joined).unwrap_or_else(own)
 }
 
-/// Makes a container's volume, and gives an empty one the content that the image has at that place.
+/// Makes a container's volume and fills it from the image; what there is to say of that.
 fn fill_volume(
     paths: &Paths,
     store: &Store,
     image: &Image,
     record: &Record,
     mount: &MountRecord,
-) -> Result<(), Failure> {
+) -> Result<Option<String>, Failure> {
     let failed =
         |e: &dyn std::fmt::Display| Failure::new(format!("volume {} of container {}: {e}", mount.source, record.name));
     if mount.anonymous {
         let volume = volumes::Volume {
-            version: VERSION,
-            name: mount.source.clone(),
             project: record.project.clone(),
-            key: String::new(),
             labels: BTreeMap::from([("com.docker.volume.anonymous".to_owned(), String::new())]),
-            driver_opts: BTreeMap::new(),
             hash: String::new(),
-            created: Timestamp::now(),
             made_for: record.id.clone(),
-            heir: None,
+            ..volumes::unowned(&mount.source)
         };
         volumes::ensure(paths, &volume).map_err(|e| failed(&e))?;
     }
     let volume = volumes::find(paths, &mount.source).map_err(|e| failed(&e))?.ok_or_else(|| failed(&"it is gone"))?;
-    let data = volumes::data(paths, &volume);
-    let own = !volume.driver_opts.contains_key("type");
-    if own
-        && !mount.nocopy
-        && mount.subpath.is_none()
-        && !image.host
-        && volumes::is_empty(&data).map_err(|e| failed(&e))?
-    {
-        store.copy_up(image, &mount.target, &data).map_err(|e| failed(&e))?;
-    }
-    Ok(())
+    seed::fill(paths, store, image, volume, mount).map_err(|e| failed(&e))
 }

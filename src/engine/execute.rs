@@ -38,7 +38,7 @@ impl Supervisor {
             self.history.begin(&self.project, verb, desired.asked, plan);
         }
         let _returning = self.expect(plan);
-        let mut interrupt = self.turn.interrupt.subscribe();
+        let mut interrupt = self.turn.interruptions();
         let mut schedule = Schedule::new(plan);
         let mut running: JoinSet<(StepId, Result<(), Failure>)> = JoinSet::new();
         let mut waits: BTreeMap<StepId, AbortHandle> = BTreeMap::new();

@@ -6,16 +6,14 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::sys::ready;
 use fs_err as fs;
 use jiff::Timestamp;
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use serde::Deserialize;
-use tokio::io::unix::AsyncFd;
+
+use super::changes::Changes;
 
 /// Which of a process's outputs a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -61,7 +59,7 @@ struct Entry {
 const BLOCK: u64 = 64 << 10;
 
 /// Longest line handed out in one piece, in bytes.
-const LONGEST: usize = 1 << 20;
+const LONGEST: usize = 16 << 20;
 
 /// Reads one container's log.
 #[derive(Debug)]
@@ -187,11 +185,16 @@ fn seek_tail(files: Vec<fs::File>, lines: usize) -> io::Result<Option<fs::File>>
     let mut missing = lines;
     let mut last = None;
     for mut file in files {
-        let (start, found) = tail_offset(&file, missing)?;
+        let (start, found) = tail_offset(&mut file, missing)?;
+        // A line may have begun in the file before: all its pieces count.
+        let nothing = missing == 0 && start == file.metadata()?.len();
+        if nothing && last.is_some() {
+            break;
+        }
         missing -= found;
         file.seek(SeekFrom::Start(start))?;
         last = Some(file);
-        if missing == 0 {
+        if start > 0 {
             break;
         }
     }
@@ -226,23 +229,35 @@ fn seek_time(files: Vec<fs::File>, time: Timestamp) -> io::Result<Option<fs::Fil
 }
 
 /// Where in `file` its last `lines` lines begin, and how many of them it has.
-fn tail_offset(file: &fs::File, lines: usize) -> io::Result<(u64, usize)> {
-    let length = file.metadata()?.len();
-    let mut end = length;
+fn tail_offset(file: &mut fs::File, lines: usize) -> io::Result<(u64, usize)> {
+    let mut end = file.metadata()?.len();
     let mut found = 0;
-    let mut block = Vec::new();
+    let (mut length, mut block) = (BLOCK, Vec::new());
     while end > 0 {
-        let start = end.saturating_sub(BLOCK);
+        let start = end.saturating_sub(length);
         block.resize(usize::try_from(end - start).unwrap_or_default(), 0);
         file.file().read_exact_at(&mut block, start)?;
-        for at in (0..block.len()).rev().filter(|at| block[*at] == b'\n') {
-            // The newline that ends the line before the wanted ones.
-            if found == lines {
-                return Ok((start + at as u64 + 1, found));
+        // Where the first entry begins that is whole.
+        let first = match block[..block.len() - 1].iter().position(|byte| *byte == b'\n') {
+            _ if start == 0 => 0,
+            Some(newline) => newline + 1,
+            None => {
+                length *= 2;
+                continue;
             }
-            found += 1;
+        };
+        let mut at = end;
+        for entry in block[first..].split_inclusive(|byte| *byte == b'\n').rev() {
+            // Pieces of a line that is longer than the writer's buffer count once.
+            if serde_json::from_slice(entry).is_ok_and(|entry: Entry| entry.log.ends_with('\n')) {
+                if found == lines {
+                    return Ok((at, found));
+                }
+                found += 1;
+            }
+            at -= entry.len() as u64;
         }
-        end = start;
+        (end, length) = (start + first as u64, BLOCK);
     }
     Ok((0, found))
 }
@@ -303,40 +318,6 @@ impl Logs {
     }
 }
 
-/// Notices when files in some folders change.
-#[derive(Debug)]
-pub struct Changes {
-    inotify: AsyncFd<OwnedFd>,
-}
-
-impl Changes {
-    /// No folder yet. Needs a running tokio runtime.
-    pub fn new() -> io::Result<Self> {
-        Ok(Self { inotify: ready::register(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)? })
-    }
-
-    /// Adds a folder: files in it that are written, made, touched, renamed or removed count.
-    pub fn watch(&self, folder: &Path) -> io::Result<()> {
-        let flags = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE;
-        let flags = flags | WatchFlags::ATTRIB;
-        inotify::add_watch(self.inotify.get_ref(), folder, flags)?;
-        Ok(())
-    }
-
-    /// Returns when something has changed since the last call.
-    pub async fn next(&self) -> io::Result<()> {
-        // What exactly it was does not matter: the events are only drained.
-        let mut events = [0; 4096];
-        loop {
-            let mut ready = self.inotify.readable().await?;
-            match rustix::io::read(self.inotify.get_ref(), &mut events) {
-                Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
-                other => return other.map(drop).map_err(io::Error::from),
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -385,6 +366,20 @@ mod tests {
         assert_eq!(tail(2), ["c", "d"]);
         assert_eq!(tail(3), ["b", "c", "d"]);
         assert_eq!(tail(9), ["a", "b", "c", "d"]);
+    }
+
+    #[test]
+    fn a_line_in_pieces_is_one_of_the_tail() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("json.log");
+        let piece = "x".repeat(50_000);
+        append(&folder.path().join("json.log.1"), &(entry("a\n", 1) + &entry(&piece, 2) + &entry(&piece, 2)));
+        append(&path, &(entry(&piece, 2) + &entry("\n", 2) + &entry("b\n", 3) + &entry("no end", 4)));
+        let tail = |lines| texts(&mut LogReader::open(&path, Start::Tail(lines)).unwrap());
+        assert_eq!(tail(0), [""; 0]);
+        assert_eq!(tail(1), ["b"]);
+        assert_eq!(tail(2), [piece.repeat(3).as_str(), "b"]);
+        assert_eq!(tail(3), ["a", &piece.repeat(3), "b"]);
     }
 
     #[test]

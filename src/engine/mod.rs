@@ -1,12 +1,12 @@
 //! The engine: what exists, what shall exist, and the one process per stack that brings the two together.
 //!
 //! * [`paths`] says where things lie; [`state`], [`networks`] and [`volumes`] read and write them. Readers need no
-//!   running process. [`modes`] puts network modes into the words of networks; [`logs`] reads what containers wrote; [`docker`] takes
+//!   running process. [`modes`] puts network modes into the words of networks; [`logs`] reads what containers wrote ([`changes`] tells when); [`docker`] takes
 //!   over volumes of Docker.
 //! * [`control`] is the language between a command and the supervisor; [`client`] speaks it for the command.
 //! * [`supervisor`] is the process that decides: it answers commands (`serve`), looks, plans and executes (`intent`, `observe`,
-//!   `reconcile`, `execute`), makes, starts and stops containers (`record`,
-//!   `create`, `bundle`, `prepare`, `start`, `endpoints`, `names`, `ports`, `plug`, `stop`, `comeback`, `exec`), watches
+//!   `reconcile`, `execute`), one command at a `turn`, makes, starts and stops containers (`record`,
+//!   `create`, `seed`, `bundle`, `prepare`, `start`, `endpoints`, `names`, `ports`, `plug`, `stop`, `comeback`, `exec`), watches
 //!   them (`health`, `readiness`, `restart`, `witness`), changes limits (`limits`, `update`), opens their root file systems ([`rootfs`]) and takes over
 //!   after a crash (`recover`, `estate`) or another version of the program (`succession`). Commands come in by the `door`; the
 //!   `holder` of the containers is the shim.
@@ -14,6 +14,7 @@
 //! * [`watch`] is what dev mode is made of.
 
 mod bundle;
+pub mod changes;
 pub mod client;
 mod comeback;
 pub mod control;
@@ -54,12 +55,14 @@ mod record;
 mod recover;
 mod restart;
 pub mod rootfs;
+mod seed;
 mod serve;
 mod start;
 pub mod state;
 mod stop;
 mod succession;
 pub mod supervisor;
+mod turn;
 pub mod update;
 pub mod volumes;
 pub mod watch;

@@ -13,9 +13,9 @@ use fs_err as fs;
 use ipnet::IpNet;
 use rustix::fs::OFlags;
 
+use super::changes::Changes;
 use super::control::Failure;
 use super::hosts::{RESOLV_CONF, host_resolver, resolv_conf};
-use super::logs::Changes;
 use super::state::{Container, Record, Status, read_json, short};
 use super::supervisor::{Supervisor, blocking, tracing_line};
 use crate::net::files::ResolvConf;

@@ -7,11 +7,13 @@ use sha2::{Digest, Sha256};
 
 use super::control::Failure;
 use super::intent::Desired;
+use super::limits;
 use super::networks;
 use super::state::{self, Container, Health, Status};
 use super::supervisor::Supervisor;
 use super::volumes;
 use crate::planner::{self, ContainerView, MountedVolume, NetworkView, Observed, State, VolumeView, image_name};
+use crate::runtime::cgroup::Membership;
 use crate::spec::model::Project;
 
 impl Supervisor {
@@ -28,13 +30,15 @@ impl Supervisor {
                 foreign_names.insert(record.name, record.project);
             }
         }
+        // Where nothing is mounted there is nothing to leave.
+        let membership = Membership::detect().ok();
         Ok(Observed {
             // What runs a step of `pre_start` comes and goes with the container that it runs for.
             containers: self
                 .containers()
                 .iter()
                 .filter(|c| c.record.prepares.is_none())
-                .map(|c| (c.record.id.clone(), view(c)))
+                .map(|c| (c.record.id.clone(), self.view(c, membership.as_ref())))
                 .collect(),
             networks: self.networks_for(&desired.project, users)?,
             volumes: self.volumes_for(&desired.project)?,
@@ -98,43 +102,53 @@ impl Supervisor {
         }
         Ok(ids)
     }
+
+    fn view(&self, container: &Container, membership: Option<&Membership>) -> ContainerView {
+        let (record, state) = (&container.record, &container.state);
+        let volume =
+            |mount: &state::MountRecord| MountedVolume { name: mount.source.clone(), anonymous: mount.anonymous };
+        // One that may leave by itself does so again.
+        let may_leave = record.config.cgroup.as_deref() == Some("host");
+        let confined = |membership: &Membership| membership.holds(&limits::group(&self.paths, record), state.pid);
+        ContainerView {
+            unconfined: state.pid > 0 && !may_leave && !membership.is_none_or(confined),
+            id: record.id.clone(),
+            name: record.name.clone(),
+            service: record.service.clone(),
+            number: record.number,
+            oneoff: record.oneoff,
+            config_hash: record.config_hash.clone(),
+            spec: Some(record.config.clone()),
+            image: record.image_id.clone(),
+            state: match state.status {
+                Status::Created => State::Created,
+                Status::Running => State::Running,
+                Status::Paused => State::Paused,
+                Status::Restarting => State::Restarting,
+                Status::Exited => State::Exited { code: state.exit_code },
+                Status::Dead => State::Dead,
+            },
+            prepared: state.prepared.clone(),
+            health: match state.health {
+                Health::None => None,
+                Health::Starting => Some(planner::Health::Starting),
+                Health::Healthy => Some(planner::Health::Healthy),
+                Health::Unhealthy => Some(planner::Health::Unhealthy),
+            },
+            networks: record.endpoints.iter().map(|e| (e.network.clone(), e.network_id.clone())).collect(),
+            volumes: record
+                .mounts
+                .iter()
+                .filter(|m| m.kind == "volume")
+                .map(|m| (m.target.clone(), volume(m)))
+                .collect(),
+            shares: record.shares.clone(),
+            files: record.files.clone(),
+        }
+    }
 }
 
 /// SHA-256 of a content, in hexadecimal.
 pub(crate) fn digest(content: &[u8]) -> String {
     HEXLOWER.encode(&Sha256::digest(content))
-}
-
-fn view(container: &Container) -> ContainerView {
-    let (record, state) = (&container.record, &container.state);
-    let volume = |mount: &state::MountRecord| MountedVolume { name: mount.source.clone(), anonymous: mount.anonymous };
-    ContainerView {
-        id: record.id.clone(),
-        name: record.name.clone(),
-        service: record.service.clone(),
-        number: record.number,
-        oneoff: record.oneoff,
-        config_hash: record.config_hash.clone(),
-        spec: Some(record.config.clone()),
-        image: record.image_id.clone(),
-        state: match state.status {
-            Status::Created => State::Created,
-            Status::Running => State::Running,
-            Status::Paused => State::Paused,
-            Status::Restarting => State::Restarting,
-            Status::Exited => State::Exited { code: state.exit_code },
-            Status::Dead => State::Dead,
-        },
-        prepared: state.prepared.clone(),
-        health: match state.health {
-            Health::None => None,
-            Health::Starting => Some(planner::Health::Starting),
-            Health::Healthy => Some(planner::Health::Healthy),
-            Health::Unhealthy => Some(planner::Health::Unhealthy),
-        },
-        networks: record.endpoints.iter().map(|e| (e.network.clone(), e.network_id.clone())).collect(),
-        volumes: record.mounts.iter().filter(|m| m.kind == "volume").map(|m| (m.target.clone(), volume(m))).collect(),
-        shares: record.shares.clone(),
-        files: record.files.clone(),
-    }
 }

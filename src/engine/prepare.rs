@@ -41,7 +41,7 @@ impl Supervisor {
             prepares: Some(id.to_owned()),
             discoverable: false,
         };
-        let mut interrupt = self.turn.interrupt.subscribe();
+        let mut interrupt = self.turn.interruptions();
         let init = self.create_container(&desired, identity, &service(record, hook), None).await?;
         if let Err(failure) = self.start_container(&init).await {
             self.remove_container(&init, true).await?;
@@ -105,12 +105,15 @@ impl Supervisor {
 
     fn failed_step(&self, record: &Record, step: usize, init: &str, code: i32) -> Failure {
         let mut said = Vec::new();
-        if let Ok(mut reader) = LogReader::open(&self.paths.log(init), Start::Tail(SHOWN)) {
+        let started = self.look(init, |init| init.state.started).flatten().unwrap_or_default();
+        if let Ok(mut reader) = LogReader::open(&self.paths.log(&record.id), Start::Since(started)) {
             while let Ok(Some(line)) = reader.next_line() {
-                said.push(line.text);
+                said.push(line);
             }
-            said.extend(reader.rest().map(|line| line.text));
+            said.extend(reader.rest());
         }
+        let said: Vec<String> = said.into_iter().filter(|line| line.time >= started).map(|line| line.text).collect();
+        let said = &said[said.len().saturating_sub(SHOWN)..];
         let said = if said.is_empty() { String::new() } else { format!(":\n  {}", said.join("\n  ")) };
         Failure::new(format!("service {}: pre_start[{step}] ended with exit code {code}{said}", record.service))
             .about(&record.service, &["pre_start", &step.to_string()])

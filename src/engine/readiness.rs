@@ -17,8 +17,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 use tokio::time::{sleep, timeout};
 
+use super::changes::Changes;
 use super::control::Action;
-use super::logs::{Changes, Logs, Start};
+use super::logs::{Logs, Start};
 use super::rootfs::{self, Root};
 use super::state::{Container, Health, Record};
 use super::supervisor::{Supervisor, blocking};

@@ -19,7 +19,7 @@ use crate::planner::{self, Plan, PlanOptions, Verb};
 impl Supervisor {
     /// Makes what runs match the project.
     pub(crate) async fn up(self: &Rc<Self>, up: control::Up) -> Result<(), Failure> {
-        let _turn = self.turn.lock.lock().await;
+        let _turn = self.turn.take().await;
         self.finish_stops().await;
         let desired = Arc::new(Desired::from_up(&up));
         let options = up_options(&up);
@@ -117,8 +117,8 @@ impl Supervisor {
 
     /// Stops and removes.
     pub(crate) async fn down(self: &Rc<Self>, down: &control::Down) -> Result<(), Failure> {
-        self.turn.interrupt.send_replace(());
-        let _turn = self.turn.lock.lock().await;
+        self.turn.interrupt();
+        let _turn = self.turn.take().await;
         let (desired, options) = self.down_intent(down)?;
         self.carry("down", desired, &options).await?;
         if !self.containers().is_empty() {
@@ -131,12 +131,12 @@ impl Supervisor {
     /// Stops, restarts, signals, removes, freezes or thaws what exists.
     pub(crate) async fn change_existing(self: &Rc<Self>, request: &Request) -> Result<(), Failure> {
         if matches!(request, Request::Stop { .. }) {
-            self.turn.interrupt.send_replace(());
+            self.turn.interrupt();
         }
         // A signal is sent at once, whatever another command is doing.
         let _turn = match request {
             Request::Kill { .. } => None,
-            _ => Some(self.turn.lock.lock().await),
+            _ => Some(self.turn.take().await),
         };
         match self.intent(request)? {
             Some((desired, options)) => self.carry(request.verb(), desired, &options).await,
@@ -151,7 +151,7 @@ impl Supervisor {
         wait: bool,
         wait_timeout: Option<u64>,
     ) -> Result<(), Failure> {
-        let _turn = self.turn.lock.lock().await;
+        let _turn = self.turn.take().await;
         self.finish_stops().await;
         let (desired, options) = self.verb(Verb::Start, services, None);
         self.carry("start", desired, &options).await?;

@@ -60,6 +60,7 @@ impl Supervisor {
         let mut events = self.subscribe();
         let this = self.clone();
         let mut work = tokio::task::spawn_local(async move { this.dispatch(request).await });
+        let task = work.id();
         let mut listening = true;
         let outcome = loop {
             tokio::select! {
@@ -70,9 +71,15 @@ impl Supervisor {
                     Ok(_) | Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => break Err(Failure::new("the supervisor is ending")),
                 },
+                // A command says nothing more: what is heard is its end.
+                _ = frames.recv(), if listening => {
+                    listening = false;
+                    self.turn.abandon(task);
+                }
                 done = &mut work => break done.unwrap_or_else(|e| Err(Failure::new(format!("the supervisor failed: {e}")))),
             }
         };
+        self.turn.forget(task);
         while let (true, Ok(event)) = (listening, events.try_recv()) {
             listening = reply_to(frames, &Reply::Event(event)).await.is_ok();
         }

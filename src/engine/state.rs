@@ -75,6 +75,13 @@ pub struct Record {
     pub user_namespace: UserNamespace,
 }
 
+impl Record {
+    /// Id of the container whose log has its output: a step of `pre_start` writes into that of the container it runs for.
+    pub fn log_id(&self) -> &str {
+        self.prepares.as_deref().unwrap_or(&self.id)
+    }
+}
+
 /// The user namespace of a container: one with the stack's own ids, or the host's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -23,7 +23,7 @@ impl Supervisor {
         if same.map_err(|e| failed(&e))? {
             return Ok(false);
         }
-        let turn = self.turn.lock.try_lock();
+        let turn = self.turn.try_take();
         if self.clients() > 1 || turn.is_err() {
             return Err(failed(&"other commands are using its supervisor"));
         }

@@ -31,6 +31,7 @@ use super::history::{Entry, History};
 use super::open_files;
 use super::paths::Paths;
 use super::state::{self, Container, RunState, Status, short};
+use super::turn::Turn;
 use super::witness::Witness;
 use crate::images::Store;
 use crate::net::ipam::Ipam;
@@ -101,13 +102,6 @@ pub(crate) struct Supervisor {
     given_up: Cell<bool>,
     /// Another program supervises from now on.
     pub(super) succeeded: Cell<bool>,
-}
-
-/// One command at a time changes the stack. `stop`, `kill` and `down` break off one that still waits.
-#[derive(Debug, Default)]
-pub(crate) struct Turn {
-    pub(crate) lock: Mutex<()>,
-    pub(crate) interrupt: watch::Sender<()>,
 }
 
 /// The hidden first argument that makes a process a supervisor.

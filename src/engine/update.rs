@@ -84,7 +84,7 @@ impl Limits {
 impl Supervisor {
     /// Changes the limits of services' containers, at once where they run.
     pub(crate) async fn update(self: &Rc<Self>, services: &[String], change: &Limits) -> Result<(), Failure> {
-        let _turn = self.turn.lock.lock().await;
+        let _turn = self.turn.take().await;
         let named = |container: &Container| !container.record.oneoff && services.contains(&container.record.service);
         let mut failed = None;
         for container in self.containers().into_iter().filter(named) {

@@ -43,6 +43,18 @@ pub struct Volume {
     /// While its container is gone and the one in its place isn't there yet: that place, and where to mount it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heir: Option<(String, String)>,
+    /// What an anonymous volume was filled with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Seed>,
+}
+
+/// What an anonymous volume was filled with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seed {
+    /// Id of the image.
+    pub image: String,
+    /// The latest change of anything in it by then.
+    pub changed: Timestamp,
 }
 
 /// The description of a project's volume.
@@ -62,6 +74,7 @@ pub fn described(project: &Project, key: &str, wanted: &spec::model::Volume) -> 
         created: Timestamp::now(),
         made_for: String::new(),
         heir: None,
+        seed: None,
     }
 }
 
@@ -78,6 +91,7 @@ pub fn unowned(name: &str) -> Volume {
         created: Timestamp::now(),
         made_for: String::new(),
         heir: None,
+        seed: None,
     }
 }
 

@@ -227,6 +227,8 @@ pub enum Cause {
     Duplicate,
     /// Its kernel objects are gone.
     Drift,
+    /// Its process is not in its control group, so its limits don't hold.
+    Unconfined,
     /// Something else depends on this having happened.
     Needed,
 }

@@ -119,6 +119,8 @@ impl<'a, 'd> Layout<'a, 'd> {
                 State::Created | State::Exited { .. } => {
                     self.builder.start(reference(container), cause);
                 }
+                // One that is restarted anyway needs not go on before.
+                State::Paused if container.unconfined => {}
                 State::Paused => self.unpause(container, cause),
                 State::Running | State::Restarting | State::Dead => {}
             }
@@ -162,7 +164,8 @@ impl<'a, 'd> Layout<'a, 'd> {
         self.builder.of(&container.service).starts.push(thaw);
     }
 
-    /// Restarts what runs and depends, with `restart: true`, on something that is made anew or restarted.
+    /// Restarts what runs and depends, with `restart: true`, on something that is made anew or restarted, and what
+    /// runs outside of its control group.
     fn restarts(&mut self) {
         let decided = self.decided;
         let mut touched: BTreeSet<&str> = BTreeSet::new();
@@ -174,15 +177,19 @@ impl<'a, 'd> Layout<'a, 'd> {
             let dependencies = decided.dependencies.get(name).into_iter().flatten();
             let mut causes =
                 dependencies.filter(|(dependency, how)| how.restart && touched.contains(dependency.as_str()));
-            let Some((dependency, _)) = causes.next() else { continue };
+            let follows = causes.next().map(|(dependency, _)| Cause::Dependency { service: dependency.clone() });
             let kept: &[&ContainerView] = match decision {
                 Some(decision) => &decision.keep,
-                None if decided.asked.no_deps => &[],
+                None if decided.asked.no_deps || follows.is_none() => &[],
                 None => decided.containers.get(name).map_or(&[], Vec::as_slice),
             };
-            let cause = Cause::Dependency { service: dependency.clone() };
-            self.finally.entry(name).or_insert_with(|| kept.iter().map(|container| reference(container)).collect());
-            for container in kept.iter().filter(|container| container.state.is_up()) {
+            if !kept.is_empty() {
+                self.finally.entry(name).or_insert_with(|| kept.iter().map(|container| reference(container)).collect());
+            }
+            for container in kept {
+                let unconfined =
+                    Some(Cause::Unconfined).filter(|_| container.unconfined && container.state.is_active());
+                let Some(cause) = follows.clone().filter(|_| container.state.is_up()).or(unconfined) else { continue };
                 touched.insert(name);
                 let Some(stop) = self.builder.stop(container, &cause) else { continue };
                 let start = self.builder.start(reference(container), cause.clone());

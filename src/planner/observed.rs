@@ -46,6 +46,8 @@ pub struct ContainerView {
     pub image: String,
     /// State of its main process.
     pub state: State,
+    /// Its main process is not in its control group any more, or there is no such group.
+    pub unconfined: bool,
     /// Steps of `pre_start` that have succeeded for it, by index.
     pub prepared: BTreeSet<usize>,
     /// Result of its health check; `None` = it has none.

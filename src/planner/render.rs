@@ -140,6 +140,7 @@ fn cause(cause: &Cause) -> String {
         Cause::Orphan => "the file has no such service".into(),
         Cause::Duplicate => "another container has its number".into(),
         Cause::Drift => "it vanished from the kernel".into(),
+        Cause::Unconfined => "it is not in its control group any more".into(),
     }
 }
 

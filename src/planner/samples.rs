@@ -215,6 +215,7 @@ fn container(project: &Project, observed: &Observed, index: usize, found: &Found
         oneoff,
         config_hash: if found.config == 2 { "other".into() } else { config_hash(&made_from) },
         spec: (found.config != 3).then_some(made_from),
+        unconfined: flag(1) && flag(5),
         image: if flag(4) && flag(5) { "old".into() } else { "new".into() },
         state: match found.state {
             0 => State::Created,

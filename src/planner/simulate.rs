@@ -63,6 +63,7 @@ pub fn apply(project: &Project, state: &mut Observed, action: &Action) {
             let checked = project.services.get(&container.service).is_some_and(|service| service.healthcheck.is_some());
             change(state, container, |found| {
                 if !found.state.is_active() {
+                    found.unconfined = false;
                     found.state = State::Running;
                     found.health = checked.then_some(Health::Starting);
                 }

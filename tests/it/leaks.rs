@@ -87,7 +87,7 @@ fn tables() -> BTreeSet<String> {
 }
 
 /// Control groups with the project's name, in every hierarchy.
-fn cgroups(project: &str) -> Vec<PathBuf> {
+pub(crate) fn cgroups(project: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut todo: Vec<(PathBuf, u32)> = vec![("/sys/fs/cgroup".into(), 0)];
     while let Some((folder, depth)) = todo.pop() {

@@ -49,6 +49,7 @@ mod names;
 mod network;
 mod networks;
 mod oci;
+mod pains;
 mod policy;
 mod prepare;
 mod protocol;

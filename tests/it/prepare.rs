@@ -129,3 +129,49 @@ fn a_step_whose_supervisor_dies_runs_again() {
     sandbox.stack("down -v").ok();
     assert_eq!(sandbox.left(), Vec::<String>::new());
 }
+
+#[test]
+fn what_steps_write_stands_in_the_log_of_the_container_they_run_for() {
+    let sandbox = Sandbox::with(
+        r#"
+services:
+  app:
+    image: stack/host
+    command: ["sh", "-c", "echo service; exit 5"]
+    pre_start:
+      - { command: ["sh", "-c", "echo first"] }
+      - { command: ["sh", "-c", "echo second >&2; test ! -e /flags/bad"] }
+    volumes: ["./flags:/flags"]
+"#,
+    );
+    sandbox.file("flags/none", "");
+    let ran = sandbox.stack("up --no-color --abort-on-container-exit").code(5);
+    assert_eq!(
+        ran.out.lines().filter(|line| line.contains('|')).collect::<Vec<_>>(),
+        ["app-1  | first", "app-1  | service"]
+    );
+    assert!(ran.err.contains("app-1  | second") && !ran.err.contains("pre_start"), "{ran}");
+    let logs = sandbox.stack("logs --no-log-prefix").ok();
+    assert_eq!((logs.out.as_str(), logs.err.as_str()), ("first\nservice\n", "second\n"));
+    sandbox.file("flags/bad", "");
+    let ran = sandbox.stack("up --no-color --force-recreate").code(1);
+    assert!(ran.out.contains("app-1  | first") && ran.err.contains("app-1  | second"), "{ran}");
+    assert!(ran.err.contains("pre_start[1] ended with exit code 1:\n"), "{ran}");
+    assert!(ran.err.lines().any(|line| line.trim() == "second"), "{ran}");
+}
+
+#[test]
+fn a_step_is_heard_while_it_runs() {
+    let sandbox = Sandbox::with(SLOW);
+    sandbox.file("flags/none", "");
+    let up = sandbox.start("up --no-color");
+    up.until_said("app-1  | waiting");
+    let follow = sandbox.start("logs -f --no-color app");
+    follow.until_said("app-1  | waiting");
+    sandbox.file("flags/go", "");
+    sandbox.until_state("app", "running");
+    up.signal(nix::sys::signal::Signal::SIGINT);
+    up.finish();
+    sandbox.stack("down").ok();
+    drop(follow);
+}

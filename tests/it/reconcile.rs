@@ -1,5 +1,6 @@
 //! `up` again: what changed is made anew, the rest isn't touched.
 
+use crate::pty::Terminal;
 use crate::sandbox::Sandbox;
 
 const FILE: &str = r#"
@@ -161,4 +162,29 @@ volumes: { data: { driver_opts: { x: "${X:-1}" } } }
     assert_eq!(sandbox.inside("db", "cat /data/file"), "kept");
     sandbox.stack_env(&[("X", "2")], "up -d -y").ok();
     assert_eq!(sandbox.inside("db", "ls /data"), "");
+}
+
+#[test]
+fn at_a_terminal_the_loss_of_data_is_a_question() {
+    let file = |label: u32| {
+        format!(
+            "services: {{ db: {{ image: stack/host, init: true, command: [sleep, infinity], volumes: [\"data:/data\"] }} }}\n\
+             volumes: {{ data: {{ driver_opts: {{ x: \"{label}\" }} }} }}\n"
+        )
+    };
+    let sandbox = Sandbox::with(&file(1));
+    sandbox.stack("up -d").ok();
+    sandbox.inside("db", "echo kept > /data/file");
+    sandbox.file("stack.yaml", &file(2));
+    for (answer, exists) in [("n", true), ("", true), ("y", false)] {
+        let mut terminal = Terminal::start(&sandbox, &["up", "-d"]);
+        terminal.until_shown("_data and its data: driver_opts x: 1 → 2");
+        terminal.until_shown("Go on? [yN]");
+        terminal.key(&format!("{answer}\n"));
+        assert_eq!(terminal.finish() == 0, !exists, "{answer:?}");
+        assert_eq!(sandbox.inside("db", "ls /data") == "file", exists, "{answer:?}");
+    }
+    // `down -v` says what it is.
+    let terminal = Terminal::start(&sandbox, &["down", "-v"]);
+    assert_eq!(terminal.finish(), 0);
 }

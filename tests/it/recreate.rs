@@ -180,3 +180,36 @@ fn what_vanished_is_planned_and_made_again() {
     assert!(volume.join("_data/file").exists());
     assert_eq!(plan(&sandbox), "");
 }
+
+/// Moves a container's processes to the top of every hierarchy and removes its control groups.
+fn remove_groups(sandbox: &Sandbox, id: &str) -> usize {
+    let mut removed = 0;
+    for folder in crate::leaks::cgroups(&sandbox.project) {
+        let groups = fs_err::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        let group = groups.into_iter().find(|group| group.file_name().unwrap().to_string_lossy().starts_with(id));
+        let Some(group) = group else { continue };
+        let top = folder.ancestors().take_while(|above| above.join("cgroup.procs").exists()).last().unwrap();
+        for pid in fs_err::read_to_string(group.join("cgroup.procs")).unwrap().lines() {
+            fs_err::write(top.join("cgroup.procs"), pid).unwrap();
+        }
+        fs_err::remove_dir(&group).unwrap();
+        removed += 1;
+    }
+    removed
+}
+
+#[test]
+fn what_left_its_control_group_is_restarted() {
+    let sandbox = with("services: { app: { <<: *idle, mem_limit: 64m }, web: *idle }");
+    sandbox.stack("up -d").ok();
+    let (app, web) = (sandbox.pid("app"), sandbox.pid("web"));
+    let id = sandbox.ids("app");
+    assert_ne!(remove_groups(&sandbox, &id[0]), 0);
+    assert_eq!(plan(&sandbox), "~ restart app-1   it is not in its control group any more\n");
+    sandbox.stack("up -d").ok();
+    assert_eq!(plan(&sandbox), "");
+    assert_eq!((sandbox.ids("app"), sandbox.pid("web")), (id.clone(), web));
+    assert_ne!(sandbox.pid("app"), app);
+    assert_ne!(remove_groups(&sandbox, &id[0]), 0, "and it can be stopped without");
+    sandbox.stack("down").ok();
+}

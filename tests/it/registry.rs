@@ -146,6 +146,18 @@ fn what_is_locked_is_used(sandbox: &Sandbox, name: &str) {
     assert!(moved.out.contains(" → "), "{moved}");
     assert_ne!(fs_err::read_to_string(sandbox.path("stack.lock")).unwrap(), first);
     assert!(sandbox.stack("up --locked --no-log-prefix").ok().out.contains("new"));
+    // The image of an init container, too.
+    let step = format!("pre_start: [{{ image: \"{name}\", command: [cat, /who] }}]");
+    sandbox.file("stack.yaml", &format!("services: {{ app: {{ image: stack/host, command: [echo, runs], {step} }} }}"));
+    assert!(!sandbox.stack("lock").ok().out.contains("gone"));
+    sandbox.file("rootfs/who", "third");
+    run(sandbox, "tar", "-C rootfs -cf third.tar .");
+    sandbox.stack(&format!("image import third.tar {name}")).ok();
+    let up = sandbox.stack("up --locked --no-log-prefix").ok();
+    assert!(up.out.contains("new") && !up.out.contains("third"), "{up}");
+    assert!(sandbox.stack("up --locked=false --no-log-prefix").ok().out.contains("third"));
+    fs_err::write(sandbox.path("stack.lock"), r#"{"version": 1, "images": {}}"#).unwrap();
+    sandbox.stack("up --locked").fails(&["which stack.lock doesn't name", "stack.yaml:1"]);
     sandbox.stack("down").ok();
 }
 

@@ -82,3 +82,25 @@ fn attach_types_resizes_and_lets_go() {
     terminal.key("exit 4\n");
     assert_eq!(terminal.finish(), 4);
 }
+
+#[test]
+fn stats_show_what_changes_until_they_are_told_to_end() {
+    let sandbox = up();
+    let terminal = Terminal::start(&sandbox, &["stats"]);
+    for column in ["CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET I/O", "BLOCK I/O", "PIDS"] {
+        terminal.until_shown(column);
+    }
+    terminal.until_shown("-app-1");
+    sandbox.stack("stop shell -t 0").ok();
+    let last = || terminal.seen().rsplit("CONTAINER ID").next().unwrap_or_default().to_owned();
+    crate::poll::until_true("one is gone", || last().contains("-app-1") && !last().contains("-shell-1"));
+    terminal.signal(nix::sys::signal::Signal::SIGINT);
+    terminal.finish();
+    let json = sandbox.stack("stats --no-stream --format json").ok().out;
+    let row: serde_json::Value = serde_json::from_str(&json).unwrap();
+    for field in ["BlockIO", "CPUPerc", "Container", "ID", "MemPerc", "MemUsage", "Name", "NetIO", "PIDs"] {
+        assert!(row[field].is_string(), "{field} in {row}");
+    }
+    let own = sandbox.stack_args(&["stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}"]).ok().out;
+    assert_eq!(own, format!("{}-app-1 2\n", sandbox.project));
+}

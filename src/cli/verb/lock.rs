@@ -12,7 +12,7 @@ use crate::cli::project::{Context, require_root};
 use crate::cli::registry;
 use crate::images::{Digest, Reference, Store};
 
-/// Write down in `stack.lock` which images the services use, by digest.
+/// Write down in `stack.lock` which images the services and their `pre_start` steps use, by digest.
 #[derive(Debug, Args)]
 pub(crate) struct LockImages {
     /// Don't show the progress of pulls
@@ -29,10 +29,8 @@ impl LockImages {
         // One that can't be read is replaced.
         let before = Lock::read(&path).ok().flatten().map(|lock| lock.images).unwrap_or_default();
         let mut wanted: BTreeMap<Reference, Option<String>> = BTreeMap::new();
-        for service in loaded.project.services.values() {
-            if let Some(reference) = lock::lockable(service)? {
-                wanted.entry(reference).or_insert_with(|| service.platform.clone());
-            }
+        for used in lock::lockable(&loaded.project)? {
+            wanted.entry(used.reference).or_insert(used.platform);
         }
         let images = wanted.iter().map(|(name, platform)| policy::wanted(&name.to_string(), platform.as_deref()));
         let pulled = registry::pull(context.ui, self.quiet, &store, images.collect::<Result<_, _>>()?).await?;

@@ -10,7 +10,8 @@ use crate::cli::prefix::{Look, Printer, short_name};
 use crate::cli::project::Context;
 use crate::cli::select;
 use crate::cli::time;
-use crate::engine::logs::{Changes, LogLine, Logs as Files, Start};
+use crate::engine::changes::Changes;
+use crate::engine::logs::{LogLine, Logs as Files, Start};
 use crate::engine::state::{Container, Status};
 
 /// Show what containers wrote.
@@ -105,7 +106,8 @@ impl Logs {
             // The states are read before the logs: what was written before an end is then seen to its last line.
             let now = context.containers(project)?;
             view.catch_up()?;
-            let ended = |id: &str| now.iter().find(|container| container.record.id == id).is_none_or(has_ended);
+            // A container that is not started yet may have a step of `pre_start` that writes.
+            let ended = |id: &str| now.iter().filter(|container| container.record.log_id() == id).all(has_ended);
             for key in open.extract_if(.., |id, _| ended(id)).map(|(_, key)| key).collect::<Vec<_>>() {
                 view.finish(key)?;
             }
@@ -127,6 +129,7 @@ impl Logs {
     fn wants(&self, container: &Container) -> bool {
         let record = &container.record;
         (self.services.is_empty() || self.services.contains(&record.service))
+            && record.prepares.is_none()
             && self.index.is_none_or(|number| record.number == number && !record.oneoff)
     }
 

@@ -7,6 +7,7 @@ mod bundle;
 mod devices;
 mod freezer;
 mod layout;
+mod membership;
 mod survey;
 mod v1;
 mod v2;
@@ -26,6 +27,7 @@ use super::launch::{Cgroup, Resources};
 use crate::sys;
 
 pub(crate) use layout::Layout;
+pub use membership::Membership;
 pub use survey::{Survey, survey};
 
 /// How often killing is repeated until nobody is left who could fork.
