@@ -274,6 +274,8 @@ impl Supervisor {
         run: Run,
         fds: Vec<OwnedFd>,
     ) -> Result<(Container, Vec<OwnedFd>), Failure> {
+        // Where there is none yet, it comes up while all else is made ready.
+        self.shim()?;
         let mut service = run.up.project.services.get(&run.service).cloned().unwrap_or_default();
         let desired = Arc::new(Desired::from_up(&run.up));
         self.bring_up_for(frames, &run.up, &run.service).await?;

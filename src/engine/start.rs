@@ -90,6 +90,8 @@ impl Supervisor {
             self.release(container).await;
         }
         let kept = self.keeps_network(&record.id);
+        // Where there is none yet, it comes up while the files are made ready.
+        self.shim()?;
         let mounted = self.mounted_volumes(record).await?;
         let (paths, store, owned) = (self.paths.clone(), self.store.clone(), record.clone());
         let root = self.roots.borrow_mut().remove(&record.id);
