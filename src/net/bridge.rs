@@ -171,6 +171,18 @@ pub(super) fn list() -> Result<Vec<(String, String)>, Error> {
     Ok(links.iter().filter_map(|link| Some((link.name.clone(), owner(link)?.to_owned()))).collect())
 }
 
+/// The subnets of our bridges, of all stacks.
+pub(super) fn subnets(links: &[Link], addresses: &[Reach]) -> Vec<IpNet> {
+    let ours = |address: &&Reach| links.iter().any(|link| link.index == address.index && is_ours(link));
+    let subnets = addresses.iter().filter(ours).map(|address| address.cidr.trunc());
+    subnets.filter(|subnet| !is_link_local(subnet)).collect()
+}
+
+/// What every interface has, and tells none from the other.
+fn is_link_local(subnet: &IpNet) -> bool {
+    matches!(subnet, IpNet::V6(v6) if v6.addr().is_unicast_link_local())
+}
+
 /// Whether the members of this bridge of ours may not talk to each other.
 pub(super) fn keeps_apart(link: &Link) -> bool {
     link.alias.starts_with(APART_PREFIX)

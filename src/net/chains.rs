@@ -114,7 +114,10 @@ fn inet_chains() -> Vec<Chain> {
     let from = |set: Set| Rule::new().meta(Key::IifName).in_set(set.name);
     let to = |set: Set| Rule::new().meta(Key::OifName).in_set(set.name);
     let hairpin = || Rule::new().meta(Key::IifName).meta(Key::OifName).in_set(HAIRPIN.name);
-    let replies = || Rule::new().ct_state(ct::ESTABLISHED_OR_RELATED).then(Verdict::Accept);
+    // What goes on in the direction of a connection's first packet is judged as that one was: a connection that was opened
+    // while others had flushed the rules ends with their return.
+    let replies = || Rule::new().ct_reply().ct_state(ct::ESTABLISHED_OR_RELATED).then(Verdict::Accept);
+    let related = || Rule::new().ct_state(ct::RELATED).then(Verdict::Accept);
     let icmp = |rule: Rule, protocol, kind| {
         rule.meta(Key::L4Proto).eq(&[protocol]).load(payload::ICMP_TYPE).eq(&[kind]).then(Verdict::Accept)
     };
@@ -198,6 +201,7 @@ fn inet_chains() -> Vec<Chain> {
             None,
             vec![
                 replies(),
+                related(),
                 icmp(v4(), ICMP, ECHO_REQUEST),
                 icmp(v6(), ICMPV6, ECHO_REQUEST_6),
                 icmp(v6(), ICMPV6, NEIGHBOUR_SOLICITATION),
@@ -213,6 +217,7 @@ fn inet_chains() -> Vec<Chain> {
             None,
             vec![
                 replies(),
+                related(),
                 hairpin().then(Verdict::Accept),
                 from(INTERNAL).then(Verdict::Goto("refuse")),
                 to(INTERNAL).then(Verdict::Goto("refuse")),
@@ -235,6 +240,7 @@ fn inet_chains() -> Vec<Chain> {
             None,
             vec![
                 replies(),
+                related(),
                 to(INTERNAL).then(Verdict::Drop),
                 Rule::new().ct_status(ct::DESTINATION_CHANGED).then(Verdict::Accept),
                 opened_4(),

@@ -5,18 +5,23 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::error::Error;
 use super::netlink::{ACK, Batch, Channel, DUMP, Reply, attributes};
-use super::ruleset::octets;
+use super::ruleset::address;
 
 const SUBSYSTEM: u16 = 1 << 8;
 const GET: u16 = 1;
 const DELETE: u16 = 2;
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
+const STATUS: u16 = 3;
 const ID: u16 = 12;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
+/// Of a status: the destination was changed.
+const DESTINATION_CHANGED: u32 = 1 << 5;
 
 /// What makes a connection worth forgetting.
 #[derive(Debug, Default)]
@@ -25,18 +30,19 @@ pub(super) struct Stale {
     pub(super) addresses: Vec<IpAddr>,
     /// Protocol and port that were asked for.
     pub(super) ports: Vec<(u8, u16)>,
+    /// Networks, as far as somebody outside of one came in by no published port.
+    pub(super) closed: Vec<IpNet>,
 }
 
 /// Forgets connections. A kernel that tracks none, or lets nobody look, has nothing to forget.
 pub(super) fn forget(channel: &Channel, stale: &Stale) -> Result<(), Error> {
-    if (stale.addresses.is_empty() && stale.ports.is_empty()) || tracks_nothing() {
+    if (stale.addresses.is_empty() && stale.ports.is_empty() && stale.closed.is_empty()) || tracks_nothing() {
         return Ok(());
     }
-    let addresses: Vec<_> = stale.addresses.iter().map(|address| octets(*address)).collect();
     let mut batch = Batch::default();
     batch.add("list the tracked connections", SUBSYSTEM | GET, DUMP, &[0; 4], |_| {});
     let Ok(flows) = channel.dump(&batch) else { return Ok(()) };
-    for flow in flows.iter().filter(|flow| is_stale(flow, &addresses, &stale.ports)) {
+    for flow in flows.iter().filter(|flow| is_stale(flow, stale)) {
         let mut batch = Batch::default();
         let header = [flow.payload[0], 0, 0, 0];
         batch.add("forget a tracked connection", SUBSYSTEM | DELETE, ACK, &header, |message| {
@@ -68,17 +74,24 @@ fn tracks_nothing() -> bool {
     fs_err::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").is_ok_and(|count| count.trim() == "0")
 }
 
-fn is_stale(flow: &Reply, addresses: &[Vec<u8>], ports: &[(u8, u16)]) -> bool {
-    let tuples =
-        attributes(flow.payload.get(4..).unwrap_or_default()).filter(|(kind, _)| matches!(*kind, ORIGINAL | REPLY));
-    tuples.into_iter().any(|(kind, tuple)| {
+fn is_stale(flow: &Reply, stale: &Stale) -> bool {
+    let parts = || attributes(flow.payload.get(4..).unwrap_or_default());
+    let status = parts().find(|(kind, _)| *kind == STATUS).and_then(|(_, value)| value.try_into().ok());
+    let published = status.map_or(0, u32::from_be_bytes) & DESTINATION_CHANGED != 0;
+    parts().filter(|(kind, _)| matches!(*kind, ORIGINAL | REPLY)).any(|(kind, tuple)| {
         let part =
             |wanted| attributes(tuple).find(|(kind, _)| *kind == wanted).map(|(_, value)| value).unwrap_or_default();
-        let with_container = attributes(part(TUPLE_IP)).any(|(_, address)| addresses.iter().any(|own| own == address));
+        let ends: Vec<IpAddr> = attributes(part(TUPLE_IP)).filter_map(|(_, octets)| address(octets)).collect();
+        let with_container = ends.iter().any(|end| stale.addresses.contains(end));
         let field = |wanted| attributes(part(TUPLE_PROTOCOL)).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
-        let for_port = ports
-            .iter()
-            .any(|(protocol, port)| field(1) == Some(&[*protocol][..]) && field(3) == Some(&port.to_be_bytes()[..]));
-        with_container || (kind == ORIGINAL && for_port)
+        let for_port = || {
+            let mut ports = stale.ports.iter();
+            ports.any(|(number, port)| field(1) == Some(&[*number][..]) && field(3) == Some(&port.to_be_bytes()[..]))
+        };
+        // The source stands before the destination.
+        let enters =
+            |network: &IpNet| matches!(&ends[..], [from, to] if network.contains(to) && !network.contains(from));
+        let intrudes = || !published && stale.closed.iter().any(enters);
+        with_container || (kind == ORIGINAL && (for_port() || intrudes()))
     })
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::attach::Endpoint;
 use super::bridge::{self, Bridge};
+use super::conntrack::{self, Stale};
 use super::error::Error;
 use super::firewall::PortMapping;
 use super::link::{self, Link, Reach};
@@ -45,6 +46,9 @@ pub(super) fn heal(firewall: &Channel, wanted: &Wanted) -> Result<Vec<String>, E
     let bridges = || Ok(bridge::list()?.into_iter().map(|(name, _)| name).collect());
     if ruleset::restore(firewall, expected(wanted), &around, bridges)? {
         healed.push("firewall tables".to_owned());
+        // Who came in meanwhile must not stay.
+        let closed = bridge::subnets(&links, &link::addresses(&channel)?);
+        conntrack::forget(firewall, &Stale { closed, ..Stale::default() })?;
     }
     let guests: Vec<_> = wanted.bridges.iter().map(bridge::guest).collect();
     if beside::admit(firewall, &guests)? {

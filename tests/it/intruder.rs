@@ -277,7 +277,15 @@ fn n11_a_flush_opens_no_door_for_longer_than_a_second() {
     let lines = |pid: &i32| fs_err::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
     let theirs = *supervisors.iter().find(|pid| lines(pid).contains(&other)).unwrap();
     let signal = |signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(theirs), signal).unwrap();
-    signal(nix::sys::signal::Signal::SIGSTOP);
+    // Not amid a change, when all others wait for it.
+    let tables = || fs_err::File::open(format!("/proc/{theirs}/ns/net")).unwrap().into_parts().0;
+    loop {
+        signal(nix::sys::signal::Signal::SIGSTOP);
+        if nix::fcntl::Flock::lock(tables(), nix::fcntl::FlockArg::LockExclusiveNonblock).is_ok() {
+            break;
+        }
+        signal(nix::sys::signal::Signal::SIGCONT);
+    }
     for address in ["10.91.2.10", "fd00:91:2::10"] {
         let mut attack =
             sandbox.command(crate::sandbox::STACK, &["exec", "-T", "attacker", "python3", "-c", INSISTENT, address]);

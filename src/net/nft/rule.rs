@@ -78,6 +78,7 @@ pub(in crate::net) mod payload {
 /// Bits of connection tracking.
 pub(in crate::net) mod ct {
     pub(in crate::net) const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
+    pub(in crate::net) const RELATED: u32 = 4;
     pub(in crate::net) const DESTINATION_CHANGED: u32 = 1 << 5;
 }
 
@@ -241,12 +242,20 @@ impl Rule {
         self.ct(libc::NFT_CT_STATUS.unsigned_abs(), bits)
     }
 
+    /// Goes on if the packet answers: who began the connection gets it.
+    pub(in crate::net) fn ct_reply(self) -> Self {
+        const REPLY: u8 = 1;
+        self.load_ct(libc::NFT_CT_DIRECTION.unsigned_abs()).eq(&[REPLY])
+    }
+
     fn ct(self, key: u32, bits: u32) -> Self {
+        self.load_ct(key).mask(&bits.to_ne_bytes()).ne(&[0; 4])
+    }
+
+    fn load_ct(self, key: u32) -> Self {
         self.expression("ct", |data| {
             data.put_be32(1, word(0)).put_be32(2, key);
         })
-        .mask(&bits.to_ne_bytes())
-        .ne(&[0; 4])
     }
 
     fn mask(self, mask: &[u8]) -> Self {
