@@ -56,7 +56,7 @@ impl Canon<'_, '_> {
         };
         let mut out = Map::with_capacity(entries.len());
         for (name, Entry { key, node }) in entries {
-            if name.is_empty() && node.is_null() {
+            if name.is_empty() && node.is_null() && missing != Missing::Refused {
                 let warning = self.session.warning_at(Kind::Value, key, format!("{trail}: an empty entry is ignored"));
                 self.session.report(warning);
                 continue;

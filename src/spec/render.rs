@@ -1,29 +1,59 @@
 //! The canonical form as text: what `stack config` prints.
 
+use std::cell::RefCell;
+
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::model::Project;
+use super::model::{Project, Service};
 use super::yaml::is_underscored_number;
 
 /// The project as JSON value with the fields that docker compose always prints (`command: null`, `ipam: {}`) and
 /// `$` doubled, so that it loads again to the same project. `x-` keys below the top level are left out, as there.
 pub fn canonical(project: &Project) -> Value {
-    value(project, false)
+    let mut top = frame(project, false);
+    let services = project.services.iter().map(|(name, service)| (name.clone(), one(service, false)));
+    top.insert("services".into(), Value::Object(services.collect()));
+    Value::Object(top)
 }
 
-/// The project as JSON value, with or without the `x-` keys of its untyped sections.
-fn value(project: &Project, extensions: bool) -> Value {
-    let mut value = serde_json::to_value(project).unwrap_or_default();
+/// Everything but the services, whose place is kept; with or without the `x-` keys below the top.
+fn frame(project: &Project, extensions: bool) -> Map<String, Value> {
+    let frame = Project {
+        name: project.name.clone(),
+        networks: project.networks.clone(),
+        volumes: project.volumes.clone(),
+        configs: project.configs.clone(),
+        secrets: project.secrets.clone(),
+        models: project.models.clone(),
+        extensions: project.extensions.clone(),
+        ..Project::default()
+    };
+    let mut value = serde_json::to_value(frame).unwrap_or_default();
     if let Some(top) = value.as_object_mut() {
-        top.remove("underscores");
-        entries(top, "services").for_each(|service| tidy_service(service, extensions));
-        for section in ["services", "networks", "volumes", "configs", "secrets"] {
+        for section in ["networks", "volumes", "configs", "secrets"] {
             entries(top, section)
                 .filter(|_| !extensions)
                 .for_each(|entry| entry.retain(|key, _| !key.starts_with("x-")));
         }
+        for network in entries(top, "networks") {
+            network.entry("ipam").or_insert_with(|| json!({}));
+        }
     }
-    always_printed(&mut value);
+    escape(&mut value);
+    let Value::Object(mut top) = value else { return Map::new() };
+    top.shift_insert(usize::from(top.contains_key("name")), "services".into(), Value::Null);
+    top
+}
+
+/// A service.
+fn one(service: &Service, extensions: bool) -> Value {
+    let mut value = serde_json::to_value(service).unwrap_or_default();
+    if let Some(service) = value.as_object_mut() {
+        tidy_service(service, extensions);
+        service.retain(|key, _| extensions || !key.starts_with("x-"));
+        always_printed(service);
+    }
     escape(&mut value);
     value
 }
@@ -94,29 +124,29 @@ fn nothing(value: &Value) -> bool {
 }
 
 /// Adds what docker compose prints even where it is empty.
-fn always_printed(value: &mut Value) {
-    let Some(top) = value.as_object_mut() else { return };
-    top.entry("services").or_insert_with(|| json!({}));
-    for service in entries(top, "services") {
-        for key in ["command", "entrypoint"] {
-            service.entry(key).or_insert(Value::Null);
-        }
-        let watches = service.get_mut("develop").and_then(|develop| develop.get_mut("watch")?.as_array_mut());
-        for watch in watches.into_iter().flatten().filter_map(Value::as_object_mut) {
-            watch.entry("exec").or_insert_with(|| json!({ "command": null }));
-        }
-        for hook in service.get_mut("pre_start").and_then(Value::as_array_mut).into_iter().flatten() {
-            hook.as_object_mut().into_iter().for_each(|hook| {
-                hook.entry("command").or_insert(Value::Null);
-            });
-        }
-        if let Some(deploy) = service.get_mut("deploy").and_then(Value::as_object_mut) {
-            deploy.entry("resources").or_insert_with(|| json!({}));
-            deploy.entry("placement").or_insert_with(|| json!({}));
-        }
+fn always_printed(service: &mut Map<String, Value>) {
+    for key in ["command", "entrypoint"] {
+        service.entry(key).or_insert(Value::Null);
     }
-    for network in entries(top, "networks") {
-        network.entry("ipam").or_insert_with(|| json!({}));
+    let watches = service.get_mut("develop").and_then(|develop| develop.get_mut("watch")?.as_array_mut());
+    for watch in watches.into_iter().flatten().filter_map(Value::as_object_mut) {
+        watch.entry("exec").or_insert_with(|| json!({ "command": null }));
+    }
+    for hook in service.get_mut("pre_start").and_then(Value::as_array_mut).into_iter().flatten() {
+        hook.as_object_mut().into_iter().for_each(|hook| {
+            hook.entry("command").or_insert(Value::Null);
+        });
+    }
+    if let Some(deploy) = service.get_mut("deploy").and_then(Value::as_object_mut) {
+        deploy.entry("resources").or_insert_with(|| json!({}));
+        deploy.entry("placement").or_insert_with(|| json!({}));
+        let kinds = deploy["resources"].pointer_mut("/reservations/generic_resources").and_then(Value::as_array_mut);
+        let kinds =
+            kinds.into_iter().flatten().filter_map(|kind| kind.get_mut("discrete_resource_spec")?.as_object_mut());
+        for kind in kinds {
+            kind.entry("kind").or_insert_with(|| json!(""));
+            kind.entry("value").or_insert_with(|| json!(0));
+        }
     }
 }
 
@@ -146,13 +176,66 @@ fn escape(value: &mut Value) {
     }
 }
 
-/// `config --format json`: indented, with a newline at the end.
-pub fn json(project: &Project) -> String {
-    pretty(&canonical(project))
+/// A project while it is printed: its services take their form one by one, so that all of it is never held twice.
+struct Printed<'p> {
+    project: &'p Project,
+    frame: Map<String, Value>,
+    extensions: bool,
+    /// What is done to a service, and to its name, before it is printed.
+    last: &'p dyn Fn(&mut Value),
 }
 
-/// A JSON value, indented, with a newline at the end.
-pub fn pretty(value: &Value) -> String {
+impl Serialize for Printed<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.frame.len()))?;
+        for (key, value) in &self.frame {
+            match key.as_str() {
+                "services" => map.serialize_entry(key, &Services(self))?,
+                _ => map.serialize_entry(key, value)?,
+            }
+        }
+        map.end()
+    }
+}
+
+struct Services<'p>(&'p Printed<'p>);
+
+impl Serialize for Services<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.project.services.iter().map(|(name, service)| {
+            let (mut name, mut service) = (Value::from(name.as_str()), one(service, self.0.extensions));
+            (self.0.last)(&mut name);
+            (self.0.last)(&mut service);
+            (name, service)
+        }))
+    }
+}
+
+/// `config --format json`: indented, with a newline at the end. It is there to be compared with docker compose's, so it has
+/// that one's oddities: capitals below `blkio_config`, no `models` at the top. What is to be loaded again is the YAML form.
+pub fn json(project: &Project) -> String {
+    let mut frame = frame(project, false);
+    frame.shift_remove("models");
+    pretty(&Printed { project, frame, extensions: false, last: &capitals })
+}
+
+/// Capitals below `blkio_config`, where docker compose prints them and what is empty too.
+fn capitals(service: &mut Value) {
+    let limits = service.get_mut("blkio_config").and_then(Value::as_object_mut);
+    for (limit, devices) in limits.into_iter().flatten() {
+        let (key, capital, zero) = match limit.as_str() {
+            "weight_device" => ("weight", "Weight", json!(0)),
+            _ => ("rate", "Rate", json!("0")),
+        };
+        for device in devices.as_array_mut().into_iter().flatten() {
+            let field = |key: &str, none: &Value| device.get(key).unwrap_or(none).clone();
+            *device = json!({ "Path": field("path", &json!("")), capital: field(key, &zero) });
+        }
+    }
+}
+
+/// Something as JSON, indented, with a newline at the end.
+pub fn pretty(value: &impl Serialize) -> String {
     let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
     text.push('\n');
     text
@@ -160,18 +243,27 @@ pub fn pretty(value: &Value) -> String {
 
 /// `config`: block style YAML, `x-` keys included.
 pub fn yaml(project: &Project) -> String {
-    tree_yaml(&value(project, true))
+    let quoted = RefCell::new(Vec::new());
+    let last = |value: &mut Value| mark(value, &mut quoted.borrow_mut());
+    let mut top = Value::Object(frame(project, true));
+    last(&mut top);
+    let Value::Object(frame) = top else { return String::new() };
+    let printed = serde_yaml::to_string(&Printed { project, frame, extensions: true, last: &last });
+    unmark(printed.unwrap_or_default(), &quoted.take())
 }
 
 /// A JSON value as block style YAML: for [`Loaded::tree`](super::Loaded::tree).
 pub fn tree_yaml(tree: &Value) -> String {
-    let text = |tree: &Value| serde_yaml::to_string(tree).unwrap_or_default();
-    if !has_delicate(tree) {
-        return text(tree);
+    let (mut tree, mut quoted) = (tree.clone(), Vec::new());
+    mark(&mut tree, &mut quoted);
+    unmark(serde_yaml::to_string(&tree).unwrap_or_default(), &quoted)
+}
+
+/// Puts the texts that were marked into their places.
+fn unmark(printed: String, quoted: &[String]) -> String {
+    if quoted.is_empty() {
+        return printed;
     }
-    let (mut marked, mut quoted) = (tree.clone(), Vec::new());
-    mark(&mut marked, &mut quoted);
-    let printed = text(&marked);
     let pieces = printed.split(MARK).enumerate();
     pieces
         .map(|(index, piece)| match piece.parse::<usize>() {
@@ -211,6 +303,7 @@ fn mark(value: &mut Value, quoted: &mut Vec<String>) {
         }
     };
     match value {
+        _ if !has_delicate(value) => {}
         Value::String(text) => marked(text, quoted),
         Value::Array(list) => list.iter_mut().for_each(|item| mark(item, quoted)),
         Value::Object(map) => {

@@ -178,8 +178,10 @@ pub(crate) struct Field {
 }
 
 const fn f(name: &'static str, shape: Shape) -> Field {
-    let empty_is_none =
-        matches!(shape, Str | Path | Int(..) | Shape::Number(_) | Float | Bytes | SizeText | Text | Duration);
+    let empty_is_none = matches!(
+        shape,
+        Str | Path | Int(..) | Shape::Number(_) | Float | Bytes | SizeText | Text | Duration | Shape::Attestation
+    );
     Field { name, shape, merge: Merge::Deep, required: false, nullable: false, empty_is_none }
 }
 

@@ -203,6 +203,22 @@ fn what_looks_like_a_number_is_printed_quoted() {
     assert_eq!(load_text(&printed).unwrap().project, first);
 }
 
+/// The JSON form is compared with docker compose's, the YAML form is loaded again.
+#[test]
+fn json_has_docker_composes_oddities_and_yaml_has_not() {
+    let text = "services:\n  a:\n    image: x\n    models: [m]\n    blkio_config:\n      weight_device: [{ path: /dev/a, weight: 1 }, {}]\n      \
+                device_read_bps: [{ path: /dev/a, rate: 1k }]\nmodels: { m: { model: y } }\n";
+    let project = load_text(text).unwrap().project;
+    let json: Json = serde_json::from_str(&render::json(&project)).unwrap();
+    assert_eq!(json.get("models"), None);
+    let expected = serde_json::json!({
+        "weight_device": [{ "Path": "/dev/a", "Weight": 1 }, { "Path": "", "Weight": 0 }],
+        "device_read_bps": [{ "Path": "/dev/a", "Rate": "1024" }],
+    });
+    assert_eq!(json["services"]["a"]["blkio_config"], expected);
+    assert_eq!(load_text(&render::yaml(&project)).unwrap().project, project);
+}
+
 #[test]
 fn separators_of_lines_are_printed_as_escapes() {
     let text = "services:\n  a:\n    image: x\n    labels: { \"a\\u2028\\\"b\": \"\\u2029 c\\n\", p: \"\\uf8ff0\\uf8ff\" }\n    volumes: [\"/a\\u2029b:/c\"]\n";

@@ -111,8 +111,9 @@ impl Config {
         if self.listing.schema {
             return self.print(context, &render::pretty(&json_schema()));
         }
+        // Which variables a file asks for can be told whether they are set or not.
         let options = Options {
-            no_interpolate: self.no_interpolate,
+            no_interpolate: self.no_interpolate || self.listing.variables,
             no_normalize: self.no_normalize,
             no_path_resolution: self.no_path_resolution,
             no_env_resolution: self.no_env_resolution,
@@ -182,10 +183,10 @@ impl Config {
                 .warn(format!("not portable: stack/host is made of this machine's own /usr (services: {services})"))?;
         }
         if self.no_interpolate {
-            return self.raw(loaded);
+            return Ok(self.raw(loaded));
         }
         if self.lock_image_digests {
-            return self.written(&locked(&loaded.project));
+            return Ok(self.written(&locked(&loaded.project)));
         }
         Ok(match self.format {
             Form::Yaml => render::yaml(&loaded.project),
@@ -194,7 +195,7 @@ impl Config {
     }
 
     /// The file as it was written, its parts merged.
-    fn raw(&self, loaded: &Loaded) -> Result<String, Error> {
+    fn raw(&self, loaded: &Loaded) -> String {
         let mut tree = loaded.tree.clone();
         if let Some(services) = tree.get_mut("services").and_then(|services| services.as_object_mut()) {
             services.retain(|name, _| self.services.is_empty() || self.services.contains(name));
@@ -202,11 +203,11 @@ impl Config {
         self.written(&tree)
     }
 
-    fn written(&self, tree: &Value) -> Result<String, Error> {
-        Ok(match self.format {
-            Form::Yaml => serde_yaml::to_string(tree)?,
+    fn written(&self, tree: &Value) -> String {
+        match self.format {
+            Form::Yaml => render::tree_yaml(tree),
             Form::Json => render::pretty(tree),
-        })
+        }
     }
 }
 
