@@ -69,7 +69,7 @@ impl Partial {
     }
 
     /// What is there from before, and a place to write the rest.
-    pub(super) fn halves(&self) -> io::Result<(impl Read + Send + use<>, impl io::Write + Send + use<>)> {
+    pub(super) fn halves(&self) -> io::Result<(impl Read + Send + use<>, fs::File)> {
         let mut end = fs::OpenOptions::new().append(true).open(&self.path)?;
         end.seek(io::SeekFrom::End(0))?;
         Ok((fs::File::open(&self.path)?.take(self.len()?), end))

@@ -1,14 +1,14 @@
 //! Reading a layer's archive in three stages that run at once: read and hash; decompress and hash; unpack.
 
 use std::io::{self, BufRead, Read};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
 use super::compression::{self, Compression};
 use super::digest::{Digest, Hasher};
 use super::error::Error;
 
-/// Bytes per piece handed from stage to stage, and how many may wait: what bounds memory.
+/// Bytes per piece handed from stage to stage, and how many may wait: what bounds memory. Pieces go back when they are used.
 const PIECE: usize = 128 << 10;
 const WAITING: usize = 4;
 
@@ -32,22 +32,21 @@ pub(super) fn read(
     make: impl FnOnce(&mut dyn BufRead) -> Result<(), Error>,
 ) -> Result<Archive, Error> {
     thread::scope(|scope| {
-        let (raw_out, raw_in) = sync_channel(WAITING);
-        let (plain_out, plain_in) = sync_channel(WAITING);
+        let (raw_out, raw_in) = pieces();
+        let (plain_out, mut plain) = pieces();
         let first = scope.spawn(move || pump(source, keep, &raw_out, wanted.is_some()));
         let second = scope.spawn(move || {
-            let decoded = compression::decode(Pieces::new(raw_in));
+            let decoded = compression::decode(raw_in);
             match decoded {
                 Ok((compression, stream)) => {
                     pump(stream, |_| Ok(()), &plain_out, false).map(|digest| (compression, digest))
                 }
                 Err(e) => {
-                    let _ = plain_out.send(Err(e));
+                    let _ = plain_out.to.send(Err(e));
                     None
                 }
             }
         });
-        let mut plain = Pieces::new(plain_in);
         let made = make(&mut plain).and_then(|()| {
             let rest = io::copy(&mut plain, &mut io::sink());
             rest.map(|_| ()).map_err(|source| Error::Io { what: "reading the layer's archive".to_owned(), source })
@@ -76,39 +75,49 @@ pub(super) fn read(
 fn pump(
     mut source: impl Read,
     mut keep: impl FnMut(&[u8]) -> io::Result<()>,
-    out: &SyncSender<io::Result<Vec<u8>>>,
+    out: &Outlet,
     to_the_end: bool,
 ) -> Option<(Digest, u64)> {
     let mut hasher = Hasher::default();
     loop {
-        let mut piece = Vec::with_capacity(PIECE);
+        let mut piece = out.back.try_recv().unwrap_or_else(|_| Vec::with_capacity(PIECE));
+        piece.clear();
         let read = source.by_ref().take(PIECE as u64).read_to_end(&mut piece);
         hasher.update(&piece);
         if let Err(e) = read.and_then(|_| keep(&piece)) {
-            let _ = out.send(Err(e));
+            let _ = out.to.send(Err(e));
             return None;
         }
         if piece.is_empty() {
             return Some(hasher.finish());
         }
-        if out.send(Ok(piece)).is_err() && !to_the_end {
+        if out.to.send(Ok(piece)).is_err() && !to_the_end {
             return None;
         }
     }
+}
+
+/// Where a stage puts its pieces, and gets them back when they are used.
+#[derive(Debug)]
+struct Outlet {
+    to: SyncSender<io::Result<Vec<u8>>>,
+    back: Receiver<Vec<u8>>,
 }
 
 /// A stream of pieces from another stage.
 #[derive(Debug)]
 struct Pieces {
     from: Receiver<io::Result<Vec<u8>>>,
+    back: Sender<Vec<u8>>,
     piece: Vec<u8>,
     used: usize,
 }
 
-impl Pieces {
-    fn new(from: Receiver<io::Result<Vec<u8>>>) -> Pieces {
-        Pieces { from, piece: Vec::new(), used: 0 }
-    }
+/// The way from one stage to the next.
+fn pieces() -> (Outlet, Pieces) {
+    let (to, from) = sync_channel(WAITING);
+    let (give, back) = channel();
+    (Outlet { to, back }, Pieces { from, back: give, piece: Vec::new(), used: 0 })
 }
 
 impl Read for Pieces {
@@ -126,8 +135,12 @@ impl BufRead for Pieces {
         if self.used == self.piece.len()
             && let Ok(next) = self.from.recv()
         {
-            self.piece = next?;
+            let used = std::mem::replace(&mut self.piece, next?);
             self.used = 0;
+            if used.capacity() > 0 {
+                // Nobody takes it any more after the last.
+                let _ = self.back.send(used);
+            }
         }
         Ok(&self.piece[self.used..])
     }

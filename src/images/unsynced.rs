@@ -2,11 +2,11 @@
 //!
 //! A layer gets its name as soon as it is unpacked, long before the kernel has brought all of it to the disk: syncing each one
 //! would cost more than unpacking it. So it bears a mark with the boot it was made in, and loses it once its file system was
-//! synced, which a pull does once before it enters its image, and a supervisor beside its work. A layer with the mark of
-//! another boot isn't trusted: it is unpacked anew from its blob, which was synced before it got a name.
+//! synced, which a supervisor does beside its work. A layer with the mark of another boot isn't trusted: it is unpacked anew
+//! from its blob, which was synced before it got a name.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use fs_err as fs;
@@ -14,7 +14,6 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use super::error::{Doing as _, Error};
-use super::store::Inner;
 use super::{Store, host, snapshot, tree};
 use crate::sys::fault;
 
@@ -25,26 +24,20 @@ impl Store {
     /// Syncs all layers that may not be on the disk yet.
     pub fn settle(&self) -> Result<(), Error> {
         let inner = &self.inner;
+        let syncing = || "syncing layers".to_owned();
         let names = tree::list(snapshot::open(&inner.layers)?.as_fd()).doing(|| "listing layers".to_owned())?;
         let names = names.iter().filter_map(|(name, _)| std::str::from_utf8(name).ok());
         // What is made of the machine's own files is quickly made anew.
         let layers = names.filter(|name| !name.starts_with('.') && !host::is_tree(name));
-        inner.settle(&layers.map(|name| inner.layers.join(name)).collect::<Vec<_>>())
-    }
-}
-
-impl Inner {
-    /// Syncs those of these layers that may not be on the disk yet.
-    pub(super) fn settle(&self, layers: &[PathBuf]) -> Result<(), Error> {
-        let syncing = || "syncing layers".to_owned();
-        let marked = layers.iter().filter(|path| matches!(boot_of(path), Ok(Some(_))));
+        let layers = layers.map(|name| inner.layers.join(name));
+        let marked = layers.filter(|path| matches!(boot_of(path), Ok(Some(_))));
         // One that is gone by now needs nothing.
-        let marked: Vec<OwnedFd> = marked.filter_map(|path| snapshot::open(path).ok()).collect();
+        let marked: Vec<OwnedFd> = marked.filter_map(|path| snapshot::open(&path).ok()).collect();
         if marked.is_empty() {
             return Ok(());
         }
         fault::point(|| "before syncing layers".to_owned()).doing(syncing)?;
-        rustix::fs::syncfs(snapshot::open(&self.layers)?).doing(syncing)?;
+        rustix::fs::syncfs(snapshot::open(&inner.layers)?).doing(syncing)?;
         fault::point(|| "after syncing layers".to_owned()).doing(syncing)?;
         for layer in marked {
             match rustix::fs::fremovexattr(layer, MARK) {

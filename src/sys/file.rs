@@ -1,7 +1,7 @@
 //! Files that survive a crash: atomic replacement, and locks that the kernel releases.
 
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -39,6 +39,14 @@ pub fn write_atomic(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> 
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// Has the kernel begin to write a part of a file to the disk, and doesn't wait: a later sync of the file is shorter.
+pub fn begin_writing(file: impl AsFd, begin: u64, length: u64) {
+    let (Ok(begin), Ok(length)) = (libc::off64_t::try_from(begin), libc::off64_t::try_from(length)) else { return };
+    // SAFETY: the descriptor is open while it is borrowed, and the call touches no memory of ours. Where it isn't supported,
+    // the sync does it all.
+    unsafe { libc::sync_file_range(file.as_fd().as_raw_fd(), begin, length, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
 /// An exclusive lock on a file. The kernel releases it when the holder ends, however it ends.

@@ -182,7 +182,7 @@ fn tls_and_logins() {
     let path = |file: &str| sandbox.path(file).display().to_string();
     let tls = format!("  tls: {{certificate: {}, key: {}}}", path("tls.crt"), path("tls.key"));
     let auth = format!("auth: {{htpasswd: {{realm: r, path: {}}}}}", path("htpasswd"));
-    let _registry = Registry::start(&sandbox, &tls, &auth);
+    let registry = Registry::start(&sandbox, &tls, &auth);
 
     let push = format!("image push {name}");
     sandbox.stack(&push).fails(&["no trusted connection", "certs.d/127.0.0.1:5000/ca.crt"]);
@@ -211,6 +211,28 @@ fn tls_and_logins() {
     sandbox.stack(&pull).fails(&["denies access"]);
     let search = format!("{}:/usr/bin:/bin", path("bin"));
     sandbox.stack_env(&[("DOCKER_CONFIG", &path("helped")), ("PATH", &search)], &pull).ok();
+
+    // One that wants to know by a certificate who comes.
+    drop(registry);
+    run(
+        &sandbox,
+        "openssl",
+        "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=me -keyout client.key -out client.csr",
+    );
+    sandbox.file("usage", "extendedKeyUsage=clientAuth\n");
+    run(
+        &sandbox,
+        "openssl",
+        "x509 -req -in client.csr -CA ca.crt -CAkey ca.key -days 2 -extfile usage -out client.cert",
+    );
+    let tls = format!("{}, clientcas: [{}]}}", tls.trim_end_matches('}'), path("ca.crt"));
+    let _registry = Registry::start(&sandbox, &tls, "");
+    sandbox.stack(&format!("image rm {name}")).ok();
+    sandbox.stack(&pull).fails(&[AT]);
+    fs_err::copy(sandbox.path("client.cert"), certificates.join("client.cert")).unwrap();
+    sandbox.stack(&pull).fails(&["client.cert", "its key", "is missing"]);
+    fs_err::copy(sandbox.path("client.key"), certificates.join("client.key")).unwrap();
+    sandbox.stack(&pull).ok();
 }
 
 /// A way to the registry on which what comes back stops after so many bytes.

@@ -51,11 +51,12 @@ const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 pub struct Registries {
     transport: Transport,
     logins: Logins,
-    /// Layers that may be on their way at a time.
+    /// One for each layer that may be on its way.
     turns: Semaphore,
 }
 
-const AT_A_TIME: usize = 4;
+/// With the windows that zstd's levels ask for, this many take less than 64 MiB together.
+const AT_A_TIME: usize = 3;
 
 impl Registries {
     /// Reads the user's logins.

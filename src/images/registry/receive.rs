@@ -15,9 +15,13 @@ use super::super::store::Inner;
 use super::super::{Digest, Layer, pipeline};
 use super::gate::Unfinished;
 use crate::sys::fault;
+use crate::sys::file::begin_writing;
 
 /// Pieces from the network that may wait for the disk.
 const WAITING: usize = 8;
+
+/// Bytes of a blob that the disk is given to write while more come.
+const AT_ONCE: u64 = 4 << 20;
 
 /// A layer to be received.
 #[derive(Debug)]
@@ -88,6 +92,7 @@ impl Wanted {
         let source = start.chain(Incoming { from, piece: Bytes::new(), left });
         let mut known = before;
         let mut still = self.layer.size;
+        let (mut written, mut begun) = (before, before);
         let blobs = &self.inner.blobs;
         let keep = move |bytes: &[u8]| {
             let old = usize::try_from(known).unwrap_or(usize::MAX).min(bytes.len());
@@ -98,6 +103,11 @@ impl Wanted {
                 Err(e) if is_full(&e) => Err(Full { needed: still, free: blobs.free() }.into()),
                 other => {
                     still = still.saturating_sub(bytes.len() as u64);
+                    written += (bytes.len() - old) as u64;
+                    if written - begun >= AT_ONCE {
+                        begin_writing(&end, begun, written - begun);
+                        begun = written;
+                    }
                     other
                 }
             }

@@ -1,9 +1,10 @@
 //! Whom to trust: the system's certificates, those that a host's folder adds, or none where that is allowed.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use fs_err as fs;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
@@ -20,21 +21,9 @@ pub(super) fn config(settings: &Settings, authority: &str) -> Result<ClientConfi
         .with_safe_default_protocol_versions()
         .map_err(|e| tls(authority, &e.to_string()))?;
     let files = Files::of(settings, authority)?;
-    let builder = if settings.is_insecure(authority) {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider)))
-    } else {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        }
-        for path in &files.authorities {
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|e| unusable(path, &e.to_string()))?;
-            }
-        }
-        builder.with_root_certificates(roots)
-    };
+    let own = if settings.is_insecure(authority) { None } else { Some(files.roots()?) };
+    let judge = Judge { provider, own, verifier: OnceLock::new() };
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(judge));
     match files.client {
         Some((certificate, key)) => {
             let private = PrivateKeyDer::from_pem_slice(&read(&key)?).map_err(|e| unusable(&key, &e.to_string()))?;
@@ -82,6 +71,19 @@ impl Files {
     }
 }
 
+impl Files {
+    /// The authorities.
+    fn roots(&self) -> Result<RootCertStore, Error> {
+        let mut roots = RootCertStore::empty();
+        for path in &self.authorities {
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|e| unusable(path, &e.to_string()))?;
+            }
+        }
+        Ok(roots)
+    }
+}
+
 fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, Error> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
     match all {
@@ -103,20 +105,46 @@ fn tls(authority: &str, why: &str) -> Error {
     Failure::Tls { host: authority.to_owned(), why: why.to_owned() }.into()
 }
 
-/// Takes every certificate: for hosts that the configuration lists as insecure.
+/// Trusts what the system's authorities vouch for, and those of the host's folder. The system's are hundreds of files, so they
+/// are read when the first certificate comes: a registry on loopback shows none.
 #[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
+struct Judge {
+    provider: Arc<CryptoProvider>,
+    /// Those of the host's folder. None: every certificate is taken, for hosts that the configuration lists as insecure.
+    own: Option<RootCertStore>,
+    verifier: OnceLock<Arc<WebPkiServerVerifier>>,
+}
 
-impl ServerCertVerifier for Anyone {
+impl Judge {
+    fn verifier(&self, own: &RootCertStore) -> Result<&WebPkiServerVerifier, rustls::Error> {
+        if let Some(verifier) = self.verifier.get() {
+            return Ok(verifier);
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        roots.extend(own.roots.iter().cloned());
+        let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider)).build();
+        let built = built.map_err(|e| rustls::Error::General(e.to_string()))?;
+        Ok(self.verifier.get_or_init(|| built))
+    }
+}
+
+impl ServerCertVerifier for Judge {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
+        certificate: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        stapled: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        match &self.own {
+            Some(own) => self.verifier(own)?.verify_server_cert(certificate, between, name, stapled, now),
+            None => Ok(ServerCertVerified::assertion()),
+        }
     }
 
     fn verify_tls12_signature(
@@ -125,7 +153,7 @@ impl ServerCertVerifier for Anyone {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -134,10 +162,10 @@ impl ServerCertVerifier for Anyone {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

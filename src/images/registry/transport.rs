@@ -25,6 +25,9 @@ use super::{Failure, Settings, tls};
 /// A request's body.
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
+/// Most bytes read from a connection at once, and of a head.
+const READ_AT_ONCE: usize = 128 << 10;
+
 /// The HTTP client for one host.
 type Http = Client<HttpsConnector<Dial>, Body>;
 
@@ -102,7 +105,10 @@ impl Transport {
             .https_or_http()
             .enable_http1()
             .wrap_connector(dial);
-        let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(20)).build(connector);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(Duration::from_secs(20))
+            .http1_max_buf_size(READ_AT_ONCE)
+            .build(connector);
         self.hosts.borrow_mut().insert(key, Client::clone(&client));
         Ok(client)
     }
