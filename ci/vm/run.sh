@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Boots one of Debian's cloud kernels in an emulated machine and runs this tree's binaries in it: the quickstart, the
-# runtime's tests and the integration tests. Ends with the exit code of what ran inside.
+# runtime's tests and those integration tests that a kernel decides. Ends with the exit code of what ran inside. It takes
+# less than fifteen minutes where two processors have nothing else to do.
 #
 #     ci/vm/run.sh                                  Debian 12's kernel (6.1), cgroup v2: what most users have
 #     ci/vm/run.sh --kernel 6.12 --cgroup hybrid    another kernel, another layout of control groups (v2, v1, hybrid)
-#     ci/vm/run.sh -- tests/runtime limits          only these tests of one test program
+#     ci/vm/run.sh -- /guest/all everything         all integration tests that the small Debian in it can run: hours
+#     ci/vm/run.sh -- /guest/tests/runtime limits   only these tests of one test program
 #     ci/vm/run.sh -- sh -c 'stack doctor'          any command
 #
 # Needs no KVM and touches nothing of this machine: kernel and root file system are unpacked below $STACK_TOOLS/vm, and
