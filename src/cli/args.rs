@@ -64,7 +64,7 @@ pub(crate) struct Global {
     #[arg(long, value_name = "N", allow_negative_numbers = true, hide = true)]
     pub(crate) parallel: Option<i32>,
     /// Join the names of containers and built images with `_`, as Compose 1 did
-    #[arg(long, hide = true)]
+    #[arg(long)]
     pub(crate) compatibility: bool,
 }
 

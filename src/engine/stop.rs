@@ -196,15 +196,20 @@ impl Supervisor {
         self.keepers.borrow_mut().remove(&record.id);
         self.reserved.borrow_mut().remove(&record.name);
         let ports = self.look(&record.id, |container| container.state.ports.clone()).unwrap_or_default();
-        if self.let_network_go(&record.id) {
+        let departure = self.let_network_go(&record.id).then(|| {
             self.dns.remove(&record.id);
             self.publish_names();
             self.proxies.borrow_mut().remove(&record.id);
             let addresses = super::hosts::addresses(record);
             let mappings = mappings(&ports, &targets(record));
             let host_users = if super::hosts::reaches_host(record) { addresses } else { Vec::new() };
-            self.depart(Departure { ifnames: host_ifnames(record), mappings, host_users }).await;
-        }
+            Departure { ifnames: host_ifnames(record), mappings, host_users }
+        });
+        let leaving = async {
+            if let Some(departure) = departure {
+                self.depart(departure).await;
+            }
+        };
         let published = !ports.is_empty();
         // Copies are let go of even where no shim keeps the originals: they hold ports.
         let (dns, ports) = (dns_key(&record.id), ports_key(&record.id));
@@ -215,12 +220,16 @@ impl Supervisor {
             let_go.extend(gone);
             gone.is_none()
         });
-        if let Some(shim) = self.present_shim() {
-            let _ = shim.forget(&record.id).await;
-            for key in let_go {
-                let _ = shim.discard(key).await;
+        // The firewall forgets it while its namespace goes.
+        let forgetting = async {
+            if let Some(shim) = self.present_shim() {
+                let _ = shim.forget(&record.id).await;
+                for key in let_go {
+                    let _ = shim.discard(key).await;
+                }
             }
-        }
+        };
+        tokio::join!(leaving, forgetting);
         if published {
             let _ = self.change(&record.id, |state| state.ports.clear());
         }
