@@ -16,7 +16,7 @@ use super::loader::Loader;
 use super::merge;
 use super::model::{Project, Service};
 use super::name;
-use super::node::Node;
+use super::node::{Map, Node};
 use super::normalize;
 use super::origin::{History, Origin, Set};
 use super::profiles;
@@ -165,6 +165,11 @@ fn run(request: &LoadRequest, session: &mut Session<'_>) -> Option<Loaded> {
     };
     let mut loaded = Loaded { source, variables, environment: (*environment).clone(), ..Loaded::default() };
     if request.options.no_interpolate {
+        let services = tree.get("services").and_then(Node::as_map);
+        let known = |name: &String| services.is_some_and(|services| services.contains_key(name));
+        for name in request.services.iter().filter(|name| !known(name)) {
+            session.report(profiles::unknown(services.into_iter().flat_map(Map::keys), name));
+        }
         loaded.tree = named(tree.to_json(), &name);
         return Some(loaded);
     }

@@ -15,7 +15,7 @@ pub(crate) fn disable(
     // As in docker compose, the empty profile is always on.
     let mut active: BTreeSet<&str> = profiles.iter().map(String::as_str).chain([""]).collect();
     for name in named {
-        let service = project.services.get(name).ok_or_else(|| Box::new(unknown(project, name)))?;
+        let service = project.services.get(name).ok_or_else(|| Box::new(unknown(project.services.keys(), name)))?;
         active.extend(service.profiles.iter().map(String::as_str));
     }
     let on = |service: &Service| {
@@ -28,11 +28,10 @@ pub(crate) fn disable(
     Ok(off.into_iter().filter_map(|name| project.services.remove_entry(&name)).collect())
 }
 
-/// The complaint about a service that does not exist.
-pub(crate) fn unknown(project: &Project, name: &str) -> Diagnostic {
-    let hint = words::suggest(name, project.services.keys().map(String::as_str)).or_else(|| {
-        let names: Vec<&str> = project.services.keys().map(String::as_str).take(20).collect();
-        Some(format!("services: {}", names.join(", ")))
-    });
-    Diagnostic::error(Kind::Reference, format!("no such service: {name}")).maybe_hint(hint)
+/// The complaint about a service that is none of those.
+pub(crate) fn unknown<'n>(services: impl Iterator<Item = &'n String>, name: &str) -> Diagnostic {
+    let names: Vec<&str> = services.map(String::as_str).collect();
+    let hint = words::suggest(name, names.iter().copied())
+        .unwrap_or_else(|| format!("services: {}", names[..names.len().min(20)].join(", ")));
+    Diagnostic::error(Kind::Reference, format!("no such service: {name}")).hint(hint)
 }

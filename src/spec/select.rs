@@ -16,7 +16,7 @@ pub fn select(project: &Project, services: &[String], dependencies: bool) -> Res
     let mut pending: Vec<&String> = Vec::new();
     for name in services {
         if !project.services.contains_key(name) {
-            return Err(profiles::unknown(project, name));
+            return Err(profiles::unknown(project.services.keys(), name));
         }
         pending.push(name);
     }

@@ -80,6 +80,21 @@ fn the_schema_needs_no_file_and_models_are_listed() {
 }
 
 #[test]
+fn variables_are_listed_whether_they_are_set_or_not() {
+    let sandbox =
+        Sandbox::with("services: { app: { image: \"i:${TAG:?say which}\", user: \"$USER_ID\", depends_on: [db] } }\n");
+    assert!(sandbox.stack("config").code != 0);
+    for words in ["config --variables", "config --variables app"] {
+        let listed = sandbox.stack(words).ok().out;
+        assert!(listed.contains("TAG") && listed.contains("USER_ID"), "{listed}");
+    }
+    let raw = sandbox.stack("config --no-interpolate app").ok().out;
+    assert!(raw.contains("i:${TAG:?say which}"), "{raw}");
+    let ran = sandbox.stack("config --no-interpolate ap");
+    assert!(ran.code != 0 && ran.err.contains("did you mean `app`?"), "{ran}");
+}
+
+#[test]
 fn a_value_that_no_container_can_have_is_printed_with_a_warning() {
     let sandbox = Sandbox::with("services: { app: { image: stack/host, stop_signal: SIGFOO } }");
     let ran = sandbox.stack("config").ok();

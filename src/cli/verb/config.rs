@@ -126,7 +126,7 @@ impl Config {
             let warning = Diagnostic { severity: Severity::Warning, ..refusal.clone() };
             writeln!(context.ui.err(), "{}", warning.render(context.ui.err_colour))?;
         }
-        if !self.services.is_empty() {
+        if !self.services.is_empty() && !options.no_interpolate {
             let chosen = select::select(&loaded.project, &self.services, true)?;
             select::restrict(&mut loaded.project, &chosen);
         }
