@@ -1,7 +1,7 @@
 //! Where commands come in: a connection is answered even by a process that may open no more files.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
@@ -10,6 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::control::{Failure, Reply};
 use super::serve::reply_to;
 use crate::sys::frame::AsyncFrames;
+use crate::sys::process;
 
 /// How long to wait where not even a refusal can be sent.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -21,8 +22,9 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    /// A door with its reserve.
+    /// A door with its reserve: standard input, since its number is below every limit. For a process with one thread.
     pub(crate) fn new() -> Self {
+        process::close_stdin();
         Self { reserve: reserve() }
     }
 
@@ -31,9 +33,23 @@ impl Door {
     pub(crate) async fn accept(&mut self, listener: &UnixListener) -> io::Result<UnixStream> {
         loop {
             match listener.accept().await {
-                Ok((socket, _)) => return Ok(socket),
+                Ok((socket, _)) => {
+                    self.lower();
+                    return Ok(socket);
+                }
                 Err(e) if is_exhausted(&e) => self.turn_away(listener, &e).await,
                 Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Takes a lower number where another thread had that for a moment when the reserve was taken back.
+    fn lower(&mut self) {
+        let number = |reserve: &Option<OwnedFd>| reserve.as_ref().map_or(RawFd::MAX, AsRawFd::as_raw_fd);
+        if number(&self.reserve) > 0 {
+            let other = reserve();
+            if number(&other) < number(&self.reserve) {
+                self.reserve = other;
             }
         }
     }
@@ -53,8 +69,9 @@ impl Door {
     }
 }
 
+/// The descriptor of the lowest number that is free; whatever runs later may inherit it.
 fn reserve() -> Option<OwnedFd> {
-    rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+    rustix::fs::open("/dev/null", OFlags::RDONLY, Mode::empty()).ok()
 }
 
 /// Whether this process, or the machine, may open no more files.

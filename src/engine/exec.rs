@@ -53,6 +53,9 @@ impl Running {
             }
             if self.shim.is_connected() {
                 ends.insert(self.id.clone(), ExecEnd::Awaited(sender));
+            } else {
+                // Nobody would ever be told.
+                drop(sender);
             }
         }
         match receiver.await {

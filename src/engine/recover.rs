@@ -10,6 +10,7 @@ use std::rc::Rc;
 use fs_err as fs;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 
 use super::bundle::stdio;
 use super::control::Failure;
@@ -48,7 +49,7 @@ impl Supervisor {
             None if self.alive().is_empty() => return Ok(()),
             None => Vec::new(),
         };
-        self.reunite(entries).await;
+        self.reunite(entries, None).await;
         Ok(())
     }
 
@@ -57,6 +58,8 @@ impl Supervisor {
         let lost = self.lose_shim();
         // No shim tells any more how what it had started ends.
         self.exec_ends.borrow_mut().clear();
+        // Until a new one knows all containers, no command asks it for one.
+        let taking_over = TakingOver::new(self.clone());
         if !lost || self.alive().is_empty() {
             return;
         }
@@ -69,7 +72,7 @@ impl Supervisor {
         if losses > 1 {
             tokio::time::sleep(restart::pause(losses)).await;
         }
-        self.reunite(Vec::new()).await;
+        self.reunite(Vec::new(), Some(taking_over)).await;
         self.keep_on().await;
         let kept = std::mem::take(&mut *self.keepsakes.borrow_mut());
         for (key, fds) in kept {
@@ -83,8 +86,9 @@ impl Supervisor {
         self.containers().into_iter().filter(is_alive).collect()
     }
 
-    /// Brings the containers that should run together with what the shim knows of them.
-    async fn reunite(self: &Rc<Self>, entries: Vec<Entry>) {
+    /// Brings the containers that should run together with what the shim knows of them, and then goes on with them.
+    async fn reunite(self: &Rc<Self>, entries: Vec<Entry>, taking_over: Option<TakingOver>) {
+        let mut found = Vec::new();
         let mut entries: BTreeMap<String, Entry> = entries.into_iter().map(|entry| (entry.id.clone(), entry)).collect();
         for id in self.alive().into_iter().map(|container| container.record.id.clone()) {
             let entry = entries.remove(&id);
@@ -96,7 +100,7 @@ impl Supervisor {
                 continue;
             }
             match entry.map(|entry| entry.state) {
-                Some(State::Running) => self.resume(&container).await,
+                Some(State::Running) => found.push(container),
                 Some(State::Exited { status, at }) => {
                     self.hold_network(&id);
                     self.clone().on_exit(&id, status.code, status.oom, at);
@@ -106,11 +110,11 @@ impl Supervisor {
                     self.let_go(&container).await;
                 }
                 None => match self.adopt(&container).await {
-                    Ok(()) => self.resume(&container).await,
+                    Ok(()) => found.push(container),
                     Err(e) => {
                         tracing_line(&format!("container {}: {}", container.record.name, e.message));
                         if process::start_time(container.state.pid).ok() == Some(container.state.start_time) {
-                            self.resume(&container).await;
+                            found.push(container);
                         } else {
                             self.orphan_network(&id);
                             self.clone().on_exit(&id, UNKNOWN, false, Timestamp::now());
@@ -128,7 +132,28 @@ impl Supervisor {
                 (Err(_), None) => {}
             }
         }
+        for container in found.iter().filter(|container| !container.record.endpoints.is_empty()) {
+            // One that ended meanwhile may have left the new shim nothing to keep.
+            let (id, pid) = (&container.record.id, container.state.pid);
+            let kept = taking_over.is_none() || Path::new("/proc").join(pid.to_string()).join("ns/net").exists();
+            if kept && self.look(id, is_alive) == Some(true) {
+                self.hold_network(id);
+            }
+        }
+        drop(taking_over);
+        // Side by side: somebody may be working on one of them for long.
+        let mut resumes = JoinSet::new();
+        for container in found {
+            let this = self.clone();
+            resumes.spawn_local(async move { this.resume(&container).await });
+        }
+        while resumes.join_next().await.is_some() {}
         self.publish_names();
+    }
+
+    /// Returns when the shim knows every container that runs.
+    pub(crate) async fn reunited(&self) {
+        self.wait_for(|this| (this.takeovers.get() == 0).then_some(())).await;
     }
 
     /// Lets go of what the shim keeps for containers that don't run: the last supervisor may have died before it could.
@@ -159,9 +184,6 @@ impl Supervisor {
         let _held = lock.lock().await;
         if self.look(&record.id, is_alive) != Some(true) {
             return;
-        }
-        if !record.endpoints.is_empty() {
-            self.hold_network(&record.id);
         }
         if let Some(shim) = self.present_shim() {
             let mut sockets = shim.take(&dns_key(&record.id)).await.unwrap_or_default();
@@ -253,6 +275,23 @@ pub(super) fn clear(paths: &Paths, project: &str, id: &str, path: &Path) -> io::
     match fs::remove_file(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+/// A time in which a new shim doesn't know all containers yet.
+struct TakingOver(Rc<Supervisor>);
+
+impl TakingOver {
+    fn new(supervisor: Rc<Supervisor>) -> Self {
+        supervisor.takeovers.set(supervisor.takeovers.get() + 1);
+        Self(supervisor)
+    }
+}
+
+impl Drop for TakingOver {
+    fn drop(&mut self) {
+        self.0.takeovers.set(self.0.takeovers.get() - 1);
+        self.0.pulse.send_replace(());
     }
 }
 

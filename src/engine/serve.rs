@@ -18,6 +18,7 @@ impl Supervisor {
         let Some(frame) = frames.recv().await? else { return Ok(()) };
         let request: Request = serde_json::from_slice(&frame.bytes)?;
         reply_to(frames, &Reply::Accepted).await?;
+        self.reunited().await;
         let answered = Box::pin(self.answer_to(frames, request, frame.fds)).await;
         self.drop_spent();
         answered

@@ -92,7 +92,7 @@ pub(crate) struct Supervisor {
     pub(super) shim: RefCell<Option<Rc<shim::Client>>>,
     containers: RefCell<BTreeMap<String, Container>>,
     locks: RefCell<BTreeMap<String, Rc<Mutex<()>>>>,
-    pulse: watch::Sender<()>,
+    pub(super) pulse: watch::Sender<()>,
     events: broadcast::Sender<Event>,
     pub(crate) history: History,
     pub(crate) turn: Turn,
@@ -100,6 +100,8 @@ pub(crate) struct Supervisor {
     /// Shims lost in a row, and when the last one was.
     pub(super) losses: Cell<(u32, Option<Instant>)>,
     given_up: Cell<bool>,
+    /// New shims that don't know all containers yet.
+    pub(super) takeovers: Cell<usize>,
     /// Another program supervises from now on.
     pub(super) succeeded: Cell<bool>,
 }
@@ -190,6 +192,7 @@ impl Supervisor {
             clients: Cell::new(0),
             losses: Cell::default(),
             given_up: Cell::new(false),
+            takeovers: Cell::new(0),
             succeeded: Cell::new(false),
             paths,
             project,

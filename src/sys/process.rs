@@ -87,6 +87,12 @@ pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Closes standard input: what is opened next has its number, the lowest.
+pub fn close_stdin() {
+    // One that isn't open is as good.
+    let _ = nix::unistd::close(libc::STDIN_FILENO);
+}
+
 /// Start of a process in clock ticks since boot, field 22 of `/proc/<pid>/stat`.
 pub fn start_time(pid: i32) -> io::Result<u64> {
     stat_field(pid, 22)?.parse().map_err(io::Error::other)

@@ -251,3 +251,26 @@ services:
     sandbox.stack("start stopped counted").ok();
     assert_eq!((sandbox.field("stopped", "State"), restarts()), ("running".to_owned(), 0), "who starts it starts anew");
 }
+
+/// A new shim takes over what runs, and a command that comes meanwhile waits for it.
+#[test]
+fn a_command_right_after_the_death_of_the_shim_works() {
+    let sandbox = Sandbox::with(
+        r#"
+x-idle: &idle { image: stack/host, init: true, command: ["sleep", "infinity"] }
+services:
+  one: { <<: *idle, scale: 3 }
+  two: { <<: *idle, depends_on: [one] }
+  inside: { <<: *idle, network_mode: "service:two", pid: "service:two" }
+"#,
+    );
+    for words in
+        ["down -v -t 0", "stop -t 0", "kill", "restart -t 0", "up -d --force-recreate -t 0", "exec -T two true"]
+    {
+        sandbox.stack("up -d").ok();
+        let [shim] = sandbox.processes("__shim")[..] else { panic!("one shim") };
+        kill_hard(shim);
+        let ran = sandbox.stack(words);
+        assert_eq!(ran.code, 0, "{ran}");
+    }
+}

@@ -173,6 +173,28 @@ fn a_kill_anywhere_in_down_is_healed() {
 }
 
 #[test]
+fn a_shim_killed_around_a_hook_keeps_nobody_waiting() {
+    let hooks = ["{ command: [\"true\"] }"; 4].join(", ");
+    let sandbox = Sandbox::with(&format!(
+        "services: {{ app: {{ image: stack/host, init: true, command: [sleep, infinity], post_start: [{hooks}] }} }}"
+    ));
+    let path = sandbox.path("trace");
+    run(&sandbox, "1", Some(&format!("trace@{}", path.display())), "up -d").ok();
+    let points = fs_err::read_to_string(&path).unwrap().lines().filter(|line| line.starts_with("shim")).count();
+    assert!(points > 10, "{points} points");
+    for point in 1..=points {
+        let place = format!("shim killed at point {point} of {points}");
+        assert_nothing_left(&sandbox, &place);
+        let ran = run(&sandbox, "1", Some(&format!("kill@shim:{point}")), "up -d");
+        assert!(matches!(ran.code, 0 | 1), "{place}: {ran}");
+        let ran = run(&sandbox, "1", Some("off"), "up -d");
+        assert_eq!(ran.code, 0, "{place}: the next {ran}");
+        assert_eq!(sandbox.field("app", "State"), "running", "{place}");
+    }
+    assert_nothing_left(&sandbox, "the last");
+}
+
+#[test]
 #[ignore = "long: `make soak`"]
 fn a_kill_at_every_point_is_healed() {
     let (mut tried, mut all) = (0, 0);

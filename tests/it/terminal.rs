@@ -94,7 +94,8 @@ fn stats_show_what_changes_until_they_are_told_to_end() {
     sandbox.stack("stop shell -t 0").ok();
     let last = || terminal.seen().rsplit("CONTAINER ID").next().unwrap_or_default().to_owned();
     crate::poll::until_true("one is gone", || last().contains("-app-1") && !last().contains("-shell-1"));
-    terminal.signal(nix::sys::signal::Signal::SIGINT);
+    // Whoever runs the tests may have it ignore interrupts.
+    terminal.signal(nix::sys::signal::Signal::SIGTERM);
     terminal.finish();
     let json = sandbox.stack("stats --no-stream --format json").ok().out;
     let row: serde_json::Value = serde_json::from_str(&json).unwrap();
