@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -55,6 +56,10 @@ impl Door {
     }
 
     async fn turn_away(&mut self, listener: &UnixListener, error: &io::Error) {
+        // The kernel says so even where nobody waits; others would take what is given up for nobody.
+        if !is_awaited(listener) {
+            return tokio::time::sleep(PAUSE).await;
+        }
         drop(self.reserve.take());
         let accepted = tokio::time::timeout(PAUSE, listener.accept()).await;
         if let Ok(Ok((socket, _))) = accepted {
@@ -72,6 +77,12 @@ impl Door {
 /// The descriptor of the lowest number that is free; whatever runs later may inherit it.
 fn reserve() -> Option<OwnedFd> {
     rustix::fs::open("/dev/null", OFlags::RDONLY, Mode::empty()).ok()
+}
+
+/// Whether a connection waits to be accepted.
+fn is_awaited(listener: &UnixListener) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
 }
 
 /// Whether this process, or the machine, may open no more files.
