@@ -53,7 +53,8 @@ fn root_inside_is_nobody_outside() {
         let joined = words.join(" ");
         assert!(joined.starts_with("0 0 1900000000 65536 0 65535 crw-rw-rw- 0 0 crw-r----- 0 44"), "{joined}");
         assert!(joined.contains("again 512 7"), "{joined}");
-        assert!(joined.contains("refused") && joined.ends_with("written"), "{joined}");
+        // What it says of its failures may come before or after.
+        assert!(words.contains(&"refused") && words.contains(&"written"), "{joined}");
         let mine = std::fs::metadata(rig.root().join("tmp/mine")).unwrap();
         assert_eq!((mine.uid(), mine.gid()), (999, 33));
     });
